@@ -1,0 +1,2 @@
+"""nemflow."""
+from nemflow._version import __version__ as __version__

@@ -1,0 +1,156 @@
+"""Every error nemflow raises, as one tree.
+
+Why: a caller catches one base class, a worker decides by type whether to try again, and a
+person reads where, why and what to do next. No error of a layer below (polars, sqlite3,
+zipfile, expat) escapes unmapped.
+
+::
+
+    NemflowError
+    ├── UsageError            the call or its options are wrong          (CLI exit 2)
+    ├── DataError             the data is at fault; permanent            (CLI exit 1)
+    │   ├── FileRefused       bytes that cannot be read as MDFF at all
+    │   │   ├── ArchiveRefused    a container that is broken, hostile or over a limit
+    │   │   └── EnvelopeRefused   an aseXML message that is broken, hostile or without payload
+    │   └── NotFound          an NMI, file, delivery or rule that is not known
+    └── SystemFault           ours or the machine's                      (CLI exit 3)
+        ├── MissingExtra      an optional dependency is not installed
+        └── StoreError        the store cannot do it
+            ├── StoreBusy     locked by another process; transient
+            ├── StoreFull     no space left
+            ├── StoreUnreachable  wrong URL, no permission, server away
+            └── StoreOutdated the schema is older or newer than this program
+
+``transient`` on the class says whether trying again can help.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NemflowError(Exception):
+    """Base of all nemflow errors: a sentence, a stable code and the next step."""
+
+    code: ClassVar[str] = "E-NEMFLOW"
+    transient: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message  #: one sentence: what happened, where
+        self.hint = hint  #: one sentence: what to do next; may be empty
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(NemflowError):
+    """The call or its options are wrong."""
+
+    code = "E-USAGE"
+    exit_code = 2
+
+
+class DataError(NemflowError):
+    """The data is at fault; trying again with the same bytes gives the same answer."""
+
+    code = "E-DATA"
+    exit_code = 1
+
+
+class FileRefused(DataError):
+    """Bytes that cannot be read as an MDFF file at all."""
+
+    code = "E-FILE"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: str = "",
+        rule: str = "F001",
+        line: int | None = None,
+        value: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.source = source  #: file, and member inside it, e.g. ``day.zip/a.csv``
+        self.rule = rule  #: the rule id, see ``nemflow explain``
+        self.line = line  #: 1-based line, where there is one
+        self.value = value  #: the offending value, shortened
+
+    def __str__(self) -> str:
+        where = self.source + (f", line {self.line}" if self.line else "")
+        text = f"{self.rule}: {where}: {self.message}" if where else f"{self.rule}: {self.message}"
+        more = f"More: nemflow explain {self.rule}"
+        return " ".join(part for part in (text, self.hint, more) if part)
+
+
+class ArchiveRefused(FileRefused):
+    """A container that is broken, hostile or over a limit."""
+
+    code = "E-ARCHIVE"
+
+
+class EnvelopeRefused(FileRefused):
+    """An aseXML message that is broken, hostile or carries no meter data."""
+
+    code = "E-ENVELOPE"
+
+
+class NotFound(DataError):
+    """An NMI, file, delivery, load or rule that is not known."""
+
+    code = "E-NOT-FOUND"
+
+
+class SystemFault(NemflowError):
+    """Ours or the machine's fault, not the data's."""
+
+    code = "E-SYSTEM"
+    exit_code = 3
+
+
+class MissingExtra(SystemFault):
+    """An optional dependency is not installed."""
+
+    code = "E-EXTRA"
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the optional part {extra!r}, which is not installed.",
+            hint=f"Install it with: pip install 'nemflow[{extra}]'",
+        )
+
+
+class StoreError(SystemFault):
+    """The store cannot do it."""
+
+    code = "E-STORE"
+
+
+class StoreBusy(StoreError):
+    """Another process holds the store's write lock; trying again helps."""
+
+    code = "E-STORE-BUSY"
+    transient = True
+
+
+class StoreFull(StoreError):
+    """There is no space left for the store."""
+
+    code = "E-STORE-FULL"
+
+
+class StoreUnreachable(StoreError):
+    """The store's URL is wrong, the file may not be opened, or the server is away."""
+
+    code = "E-STORE-UNREACHABLE"
+    transient = True
+
+
+class StoreOutdated(StoreError):
+    """The store's schema is older or newer than this program."""
+
+    code = "E-STORE-OUTDATED"
