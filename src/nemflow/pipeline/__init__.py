@@ -1,1 +1,39 @@
-"""To be described by its owner."""
+"""One delivery's way: find the files inside, check, load, publish, and back again.
+
+Why: the command line, the worker and a notebook all load the same way and get the same account.
+
+Promises: every day is accounted for (``days_read == days_stored + days_unchanged +
+days_rejected`` for every file, register reads likewise); a file is loaded whole or not at all, and
+invisible until published; a file whose load still stands is a ``duplicate`` of that one, one whose
+load failed or was undone is loaded again; a killed load leaves nothing visible. Owns no SQL.
+
+The public names::
+
+    load(store, paths, *, profile="portal", dry_run=False, progress=None, limits=None, now=None,
+         hook=None, sender=None) -> LoadSummary
+    undo(store, which) -> Change        # a delivery number, or a file's SHA-256 (a beginning of it)
+    redo(store, which) -> Change
+    replay(store, file=None, *, rule=None, profile="portal", edits=None, dry_run=False) -> LoadSummary
+    reconcile(store) -> int             # deliveries of dead loads that were cleared
+    LoadSummary, FileOutcome, Change    # frozen answers
+
+Look next: ``load.py`` (the steps), ``outcome.py`` (the answers), ``nemflow.store`` (the questions).
+"""
+
+from __future__ import annotations
+
+from nemflow.pipeline.load import load, reconcile
+from nemflow.pipeline.outcome import Change, FileOutcome, LoadSummary
+from nemflow.pipeline.replay import replay
+from nemflow.pipeline.undo import redo, undo
+
+__all__ = [
+    "Change",
+    "FileOutcome",
+    "LoadSummary",
+    "load",
+    "reconcile",
+    "redo",
+    "replay",
+    "undo",
+]

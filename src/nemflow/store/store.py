@@ -1,0 +1,239 @@
+"""The store's one object: open it, ask it.
+
+Why: people, the command line and the service ask the same questions; they get them answered by
+the same methods, as polars frames.
+
+Look next: ``ledger.py``, ``days.py``, ``rollup.py``, ``quarantine.py`` for how each is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DEFAULT_URL = "sqlite:///nemflow.db"
+Resolution = Literal["raw", "30min", "hour", "day", "month"]
+
+
+def open_store(url: str | None = None, *, create: bool = True) -> Store:
+    """Open the store at ``url``; a new SQLite file gets its schema.
+
+    Args:
+        url: SQLAlchemy URL, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``; a bare path
+            is taken as an SQLite file. Default ``sqlite:///nemflow.db``.
+        create: False refuses (``StoreUnreachable``) instead of making a new file: for commands
+            that only read.
+
+    Raises:
+        StoreUnreachable: the file cannot be opened, is no database, or the URL is wrong.
+        StoreOutdated: the schema is older (next: ``nemflow db upgrade``) or newer than this program.
+        StoreBusy: another process holds the write lock for longer than the busy timeout.
+        StoreFull: no space for a new store.
+    """
+    raise NotImplementedError
+
+
+def upgrade_store(url: str | None = None) -> list[str]:
+    """Bring an older schema up to date; returns the revisions applied, oldest first."""
+    raise NotImplementedError
+
+
+class Store:
+    """An open store. Use it as a context manager, or call ``close()``.
+
+    Ids: a *delivery* is known by its number (``int``, as ``deliveries()`` shows). A *file* is known
+    by its number, or by its SHA-256 or any unique beginning of it of at least 6 characters.
+    """
+
+    url: str  #: where it is, without secrets
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the ledger -------------------------------------------------------------------------
+
+    def deliveries(
+        self,
+        state: str | Sequence[str] | None = None,
+        *,
+        parent: int | None = None,
+        limit: int | None = 100,
+    ) -> pl.DataFrame:
+        """Arrivals, newest first.
+
+        Args:
+            state: only these states (loaded, partly_loaded, duplicate, rejected, undone, ...).
+            parent: only what was inside this delivery; None: all, containers and members.
+            limit: at most so many; None: all.
+
+        Columns: delivery Int64, parent Int64 (the archive it came in), name, channel, sender,
+        profile, state, sha256 (of the raw bytes), size Int64, file Int64 (null: a container, or
+        refused before it became a file), duplicate_of Int64 (the earlier delivery), members Int64
+        (how many deliveries were inside), days_read, days_stored, days_unchanged, days_rejected,
+        reads_read, reads_stored, reads_unchanged, reads_rejected Int64, received_at, finished_at,
+        error String (one sentence).
+        """
+        raise NotImplementedError
+
+    def files(
+        self,
+        state: str | Sequence[str] | None = None,
+        *,
+        nmi: str | None = None,
+        limit: int | None = None,
+    ) -> pl.DataFrame:
+        """Every MDFF text ever seen, newest first, one row per SHA-256.
+
+        Columns: file Int64, sha256, name (as first seen), size, version_header (NEM12|NEM13),
+        from_participant, to_participant, file_at, state (loaded|partly_loaded|rejected|undone|
+        loading|dead), delivery Int64 (whose load counts), days_read, days_stored, days_unchanged,
+        days_rejected, reads_read, reads_stored, reads_unchanged, reads_rejected, findings Int64,
+        nmis Int64, first_day, last_day, first_seen_at, loaded_at.
+        """
+        raise NotImplementedError
+
+    def file(self, which: int | str) -> pl.DataFrame:
+        """One file as one row of ``files()``, plus message_id, transaction_id, sender, receiver.
+
+        Raises:
+            NotFound: no such file, or several begin with these characters.
+        """
+        raise NotImplementedError
+
+    def loads(self, file: int | str) -> pl.DataFrame:
+        """What happened to a file: every load, undo, redo and replay, oldest first.
+
+        Columns: load, delivery Int64, kind (load|replay), event (published|undone|redone; null:
+        never published), seq Int64, at, state (open|published|undone|dead), days Int64 (claims).
+        """
+        raise NotImplementedError
+
+    def findings(self, file: int | str) -> pl.DataFrame:
+        """The findings of a file's last load, in line order.
+
+        Columns as ``MeterData.findings``: source, line, block, record, field, value, rule,
+        severity, message, todo, raw.
+        """
+        raise NotImplementedError
+
+    def quarantine(
+        self, *, open_only: bool = True, file: int | str | None = None, rule: str | None = None
+    ) -> pl.DataFrame:
+        """Rejected records with all that is needed to read them again alone.
+
+        Columns: quarantine Int64 (the id that ``replay(edits=...)`` takes), file, source, line,
+        record (300|250|...), nmi, suffix, day, rules List(String), raw (the record and the 400, 500
+        or 550 lines below it, joined by newline), header (its 100 line), opener (its 200 line, null for a 250),
+        attempts Int64, resolved_by Int64 (the load that took it in), resolved_at, created_at, open
+        Boolean.
+        """
+        raise NotImplementedError
+
+    # -- the readings -----------------------------------------------------------------------
+
+    def nmis(self) -> pl.DataFrame:
+        """Every NMI with current data.
+
+        Columns: nmi, suffixes List(String), first_day, last_day, days Int64 (NMI-suffix-days),
+        register_reads Int64.
+        """
+        raise NotImplementedError
+
+    def readings(
+        self,
+        nmi: str,
+        start: date | datetime | None = None,
+        end: date | datetime | None = None,
+        *,
+        suffix: str | Sequence[str] | None = None,
+        resolution: Resolution = "raw",
+        as_known_on: datetime | int | None = None,
+        quality: str | Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Current (or then current) readings of one NMI, in order of suffix and time.
+
+        Args:
+            nmi: the NMI, 10 characters; unknown -> ``NotFound``.
+            start: first day (a date), or earliest interval start (a datetime).
+            end: last day, included (a date), or latest interval end (a datetime).
+            suffix: only these, e.g. ``"E1"``.
+            resolution: ``raw`` as delivered; ``30min``, ``hour``, ``day``, ``month``: rolled up, see
+                below. A day whose own intervals are longer than asked keeps its own.
+            as_known_on: the answer as of this moment (a naive datetime is market time) or this
+                commit number; the answer never changes later.
+            quality: only intervals with these flags, e.g. ``"A"`` or ``"AF"``. In a roll-up the
+                others count as missing.
+
+        Raw columns: nmi, suffix, day, interval_start, interval_end, value Decimal(38, S) (null:
+        missing), uom, quality (A|S|F|E|N), method, reason_code Int16, reason_text, interval_minutes
+        UInt16, register_id, meter_serial, version_at, file_at, file Int64.
+
+        Rolled-up columns: nmi, suffix, uom, interval_start, interval_end, value Decimal(38, S), how
+        (``sum`` for energy units, ``mean`` for all others: volts, amps, kW, pf are never summed),
+        quality (the weakest within: A > F > S > E > N), intervals Int64 (expected), missing Int64,
+        missing_share, estimated_share (E), substituted_share (S and F) Float64, complete Boolean
+        (False: the value leaves out missing intervals or whole days).
+        A period with no interval at all has value null, never 0.
+        """
+        raise NotImplementedError
+
+    def versions(
+        self, nmi: str, day: date, *, suffix: str | Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Everything ever said about a day, winner first, per suffix.
+
+        Columns: nmi, day, suffix, state (current|superseded|undone), version_at, version_derived
+        Boolean (no UpdateDateTime: the file's DateTime stands in), file_at, content_hash, total
+        Decimal, missing Int64, quality (weakest), interval_minutes, uom, values List(Decimal),
+        conflict Boolean (another content under the same stamp), from_participant, file Int64,
+        sha256, source, line, delivery, load, loaded_at (published), register_id, meter_serial.
+
+        Raises:
+            NotFound: nobody ever said anything about this day.
+        """
+        raise NotImplementedError
+
+    def coverage(
+        self, nmi: str, start: date | None = None, end: date | None = None
+    ) -> pl.DataFrame:
+        """How whole an NMI's data is, one row per suffix.
+
+        Without ``start``/``end`` the span is the suffix's own first to last day.
+        Columns: nmi, suffix, uom, first_day, last_day, days_expected, days_present, days_missing
+        Int64, gaps List(Struct{start: Date, end: Date}) (both included), intervals_expected,
+        intervals_missing Int64 (missing days count at the length of the day before them),
+        missing_share, estimated_share, substituted_share Float64, interval_minutes List(UInt16).
+        """
+        raise NotImplementedError
+
+    def register_reads(self, nmi: str, *, history: bool = False) -> pl.DataFrame:
+        """NEM13 consumption periods of one NMI: the current ones, or with ``history`` all.
+
+        Columns as ``MeterData.register_reads`` without source and rejected_by, plus file Int64, load
+        and state (current|superseded|undone).
+        """
+        raise NotImplementedError
+
+    def service_events(self, nmi: str) -> pl.DataFrame:
+        """The 500 and 550 records of current days and periods.
+
+        A newer version of a day that comes without its 500 withdraws it.
+        Columns: record, nmi, suffix, register_id, day, trans_code, service_order, read_at,
+        index_read, previous_trans_code, previous_service_order, file Int64, line.
+        """
+        raise NotImplementedError
+
+    def seq_at(self, when: datetime | None = None) -> int:
+        """The number of the last commit at or before ``when`` (default: now)."""
+        raise NotImplementedError
