@@ -1,1 +1,30 @@
-"""To be described by its owner."""
+"""What differs between engines, behind one small interface.
+
+Why: every question and every invariant of the store is written once, in SQLAlchemy Core; an
+engine only says how it connects, begins, appends in bulk, draws a commit number, and how its
+errors read. ``base.Backend`` is that interface, ``sqlite.py`` the embedded engine.
+
+To add an engine: implement ``base.Backend``, name it in ``backend_for``, and run the contract
+suite (``tests/unit/test_store_contract.py``) with it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from nemflow.errors import StoreUnreachable
+from nemflow.store.backends.base import Backend
+
+__all__ = ["Backend", "backend_for"]
+
+
+def backend_for(url: sa.URL) -> Backend:
+    """The engine that a URL asks for."""
+    if url.get_backend_name() == "sqlite":
+        from nemflow.store.backends.sqlite import SqliteBackend
+
+        return SqliteBackend(url)
+    raise StoreUnreachable(
+        f"No store engine for {url.get_backend_name()!r}.",
+        hint="Use a file: --db sqlite:///nemflow.db",
+    )

@@ -1,0 +1,292 @@
+"""SQLite: the embedded engine.
+
+Why these settings (measured): a deferred BEGIN that later wants to write fails "locked" at once
+whatever the busy timeout, so writers always BEGIN IMMEDIATE; WAL lets readers and the writer live
+together, and is checkpointed after loads because readers keep it from shrinking by itself;
+``json_each`` and ``sum`` turn decimals into binary floats, so values are stored as scaled integers.
+
+Look next: ``views.py`` for the SQL that any SQLite tool can use.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from nemflow.errors import (
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreOutdated,
+    StoreUnreachable,
+    UsageError,
+)
+from nemflow.store.backends import codec
+from nemflow.store.tables import MARKET_OFFSET, SCHEMA_REVISION, clock, day_claim, load
+
+BUSY_SECONDS = 60.0  #: how long a writer waits for another before it gives up
+_PAGE_BYTES = 8192  # six 5-minute days to a page; measured best of 4096, 8192, 16384
+_WAL_LIMIT = 64 * 1024 * 1024
+_PRAGMAS = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA cache_size = -65536",  # 64 MiB
+    "PRAGMA temp_store = MEMORY",
+    f"PRAGMA journal_size_limit = {_WAL_LIMIT}",
+    # A checkpoint inside a load's commit would stall it; settle() does it afterwards.
+    f"PRAGMA wal_autocheckpoint = {_WAL_LIMIT // _PAGE_BYTES}",
+)
+
+
+class SqliteBackend:
+    """One SQLite file."""
+
+    def __init__(self, url: sa.URL) -> None:
+        if url.database in (None, "", ":memory:"):
+            raise UsageError(
+                "The store needs a file; an SQLite database in memory has none.",
+                hint="Use for example: --db sqlite:///nemflow.db",
+            )
+        self.url = url
+        self.path = Path(str(url.database))
+        self._engine = sa.create_engine(
+            url, connect_args={"timeout": BUSY_SECONDS, "cached_statements": 256}
+        )
+        sa.event.listen(self._engine, "connect", _on_connect)
+        sa.event.listen(self._engine, "begin", _on_begin)
+
+    # -- open ---------------------------------------------------------------------------------
+
+    def open(self, *, create: bool) -> None:
+        """See ``Backend.open``."""
+        if not self.path.exists() and not create:
+            raise StoreUnreachable(
+                f"There is no store at {self.path}.",
+                hint="Load something first (nemflow load PATH), or name another with --db.",
+            )
+        if not self.path.parent.is_dir():
+            raise StoreUnreachable(
+                f"The folder {self.path.parent} does not exist.", hint="Make it, or check --db."
+            )
+        found = self._schema()
+        if found is None:
+            self._make()
+        elif found != SCHEMA_REVISION:
+            self._refuse(found)
+
+    def upgrade(self) -> list[str]:
+        """See ``Backend.upgrade``."""
+        from nemflow.store import schema
+
+        found = self._schema()
+        if found is not None and found not in schema.revisions():
+            self._refuse(found)
+        with self.writing() as conn:
+            return schema.upgrade(conn)
+
+    def _schema(self) -> str | None:
+        """The schema revision of the file; None when it is new and empty."""
+        with self.reading() as conn:
+            names = set(conn.exec_driver_sql("SELECT name FROM sqlite_master").scalars())
+            if not names:
+                return None
+            if not {"alembic_version", "day_claim"} <= names:
+                raise StoreUnreachable(
+                    f"{self.path} is a database, but not a nemflow store.",
+                    hint="Name another file with --db.",
+                )
+            return str(conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
+
+    def _make(self) -> None:
+        """Give a new file its schema; whoever comes second finds it done."""
+        from nemflow.store import schema
+
+        with self.reading() as conn:
+            raw = conn.connection.driver_connection
+            assert raw is not None  # noqa: S101 - for the type checker
+            conn.rollback()
+            raw.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            for patience in range(50):
+                try:
+                    raw.execute("PRAGMA journal_mode = WAL")
+                    break
+                except sqlite3.OperationalError:  # another process is just making it
+                    if patience == 49:
+                        raise
+                    time.sleep(0.1)
+        with self.writing() as conn:
+            schema.upgrade(conn)
+
+    def _refuse(self, found: str) -> None:
+        from nemflow.store import schema
+
+        if found in schema.revisions():
+            raise StoreOutdated(
+                f"The store {self.path} has the older schema {found}; this program needs "
+                f"{SCHEMA_REVISION}.",
+                hint="Bring it up to date with: nemflow db upgrade",
+            )
+        raise StoreOutdated(
+            f"The store {self.path} has schema {found}, newer than this program's "
+            f"{SCHEMA_REVISION}.",
+            hint="Update nemflow: pip install --upgrade nemflow",
+        )
+
+    # -- transactions -------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """See ``Backend.reading``."""
+        with self._mapped(), self._engine.connect() as conn:
+            yield conn
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """See ``Backend.writing``."""
+        with self._mapped(), self._engine.connect() as conn:
+            conn = conn.execution_options(nemflow_writes=True)
+            with conn.begin():
+                yield conn
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise self._explained(error.orig) from error
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: BaseException | None) -> StoreError:
+        """A driver's error as one of ours, with the next step."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreBusy(
+                f"The store {self.path} is locked by another process.",
+                hint="Wait for it to finish, then try again.",
+            )
+        if code == sqlite3.SQLITE_FULL:
+            return StoreFull(
+                f"There is no space left for the store {self.path}.",
+                hint="Make room, then load again: nothing of this load is visible.",
+            )
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return StoreUnreachable(
+                f"{self.path} is not an SQLite database, or it is damaged ({error}).",
+                hint="Name another file with --db, or restore a backup.",
+            )
+        if code in (
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_PERM,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_AUTH,
+        ):
+            return StoreUnreachable(
+                f"The store {self.path} cannot be opened for this ({error}).",
+                hint="Check the path, its permissions and the disk.",
+            )
+        return StoreError(f"The store {self.path} failed: {error}.")
+
+    # -- rows ---------------------------------------------------------------------------------
+
+    def append(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
+        """See ``Backend.append``."""
+        if frame.is_empty():
+            return
+        names = ", ".join(f'"{name}"' for name in frame.columns)
+        marks = ", ".join("?" * frame.width)
+        statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608
+        conn.exec_driver_sql(statement, codec.to_text(frame).rows())
+
+    def fetch(self, conn: sa.Connection, statement: sa.Select[Any]) -> pl.DataFrame:
+        """See ``Backend.fetch``."""
+        columns = list(statement.selected_columns)
+        rows = conn.execute(statement).fetchall()
+        return codec.from_rows(rows, {str(column.name): column.type for column in columns})
+
+    def reserve(self, conn: sa.Connection, table: sa.Table, count: int) -> int:
+        """See ``Backend.reserve``. The write lock is held, and ledger rows are never deleted."""
+        highest = conn.execute(sa.select(sa.func.max(table.c.id))).scalar()
+        return int(highest or 0) + 1
+
+    def tick(self, conn: sa.Connection) -> tuple[int, datetime]:
+        """See ``Backend.tick``."""
+        seq, last = conn.execute(sa.select(clock.c.seq, clock.c.at)).one()
+        now = datetime.now(MARKET_OFFSET)
+        at = max(now, datetime.fromisoformat(last) + timedelta(microseconds=1))
+        conn.execute(sa.update(clock).values(seq=seq + 1, at=at))
+        return seq + 1, at
+
+    def claims_of(self, conn: sa.Connection, keys: pl.DataFrame) -> pl.DataFrame:
+        """See ``Backend.claims_of``: runs of consecutive days, each one range of the key index."""
+        columns = [*_CLAIM_COLUMNS, load.c.state]
+        types = {column.name: column.type for column in columns}
+        runs = json.dumps(codec.to_text(_runs(keys)).rows(), separators=(",", ":"))
+        rows = conn.exec_driver_sql(_CLAIMS_OF, (runs,)).fetchall()
+        found = codec.from_rows(rows, types)
+        return found.join(keys, on=["nmi", "day", "suffix"], how="semi") if rows else found
+
+    def settle(self) -> None:
+        """See ``Backend.settle``: the write-ahead log goes into the file and is emptied."""
+        try:
+            with self._engine.connect() as conn:
+                raw = conn.connection.driver_connection
+                assert raw is not None  # noqa: S101 - for the type checker
+                conn.rollback()
+                raw.execute("PRAGMA busy_timeout = 200")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                raw.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        except (sa.exc.DBAPIError, sqlite3.Error):
+            return  # a reader is in the way; the next load's checkpoint does it
+
+    def close(self) -> None:
+        """See ``Backend.close``."""
+        self._engine.dispose()
+
+
+_CLAIM_COLUMNS = [
+    day_claim.c[name]
+    for name in ("nmi", "day", "suffix", "version_at", "file_at", "content_hash", "load")
+]
+# CROSS JOIN fixes the order: for each run one search of the key index, which holds every column.
+_CLAIMS_OF = """
+SELECT c.nmi, c.day, c.suffix, c.version_at, c.file_at, c.content_hash, c.load, l.state
+FROM json_each(?) AS run
+CROSS JOIN day_claim AS c ON c.nmi = json_extract(run.value, '$[0]')
+  AND c.day BETWEEN json_extract(run.value, '$[1]') AND json_extract(run.value, '$[2]')
+CROSS JOIN load AS l ON l.id = c.load
+"""
+
+
+def _runs(keys: pl.DataFrame) -> pl.DataFrame:
+    """Keys as runs of consecutive days per NMI: (nmi, first, last)."""
+    days = keys.select("nmi", "day").unique().sort("nmi", "day")
+    starts = (pl.col("nmi") != pl.col("nmi").shift()) | (
+        pl.col("day").diff() != pl.duration(days=1)
+    )
+    return (
+        days.with_columns(starts.fill_null(value=True).cum_sum().alias("run"))
+        .group_by("run", maintain_order=True)
+        .agg(pl.col("nmi").first(), first=pl.col("day").min(), last=pl.col("day").max())
+        .drop("run")
+    )
+
+
+def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+
+
+def _on_begin(conn: sa.Connection) -> None:
+    writes = conn.get_execution_options().get("nemflow_writes", False)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
