@@ -18,9 +18,10 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         portal="D",
         record="300",
         spec="MDFF §4.4",
-        expected="7 + N fields with N = 1440 / IntervalLength: 55 at 30 minutes, 103 at 15, 295 at 5",
-        todo="Compare the values on the line with the IntervalLength of the 200 above; ask the sender "
-        "for the whole day. Values are never shifted or filled up.",
+        expected="7 + N fields with N = 1440 / IntervalLength: 55 at 30 minutes, 103 at 15, 295 at "
+        "5",
+        todo="Compare the values on the line with the IntervalLength of the 200 above; ask the "
+        "sender for the whole day. Values are never shifted or filled up.",
         example="200,SASMPL0123,E1,1,E1,N1,EX0000123,kWh,30,\n"
         "300,20250305,0.227,… (47 values) …,0.267,A,,,20250306011500,",
         deviations=("D16", "D17", "D19"),
@@ -34,7 +35,8 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         spec="MDFF §4.4, §3.3.2",
         expected="8 digits (CCYYMMDD) of a date that exists, from 1998 on, and not after today for "
         "actual data",
-        todo="Ask the sender for the day; if a spreadsheet rewrote the date, take the original file.",
+        todo="Ask the sender for the day; if a spreadsheet rewrote the date, take the original "
+        "file.",
         example="300,20250229,0.227,…,A,,,20250306011500,",
         deviations=("D13", "D14", "D41"),
         variants=(Variant("iso", "it is written CCYY-MM-DD", "D", "W"),),
@@ -106,8 +108,8 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         record="300, 250",
         spec="MDFF §4.4, §5.3",
         expected="14 digits (CCYYMMDDhhmmss) of a time that exists, not more than a day ahead",
-        todo="Ask the sender for the stamp. Until then the file's DateTime orders the versions of this "
-        "day, and the version counts as derived.",
+        todo="Ask the sender for the stamp. Until then the file's DateTime orders the versions of "
+        "this day, and the version counts as derived.",
         example="300,20250305,0.227,…,A,,,200312200000001,",
         deviations=("D12", "D13", "D14", "D31", "D41"),
         variants=(
@@ -127,8 +129,10 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         record="300",
         spec="nemflow (the MDFF is silent)",
         expected="one 300 for each NMI, suffix and date, or several that differ in UpdateDateTime",
-        todo="Ask the sender which one holds. Both are kept out, because nothing in the file decides.",
-        example="300,20250305,0.227,…,A,,,20250306011500,\n300,20250305,0.999,…,A,,,20250306011500,",
+        todo="Ask the sender which one holds. Both are kept out, because nothing in the file "
+        "decides.",
+        example="300,20250305,0.227,…,A,,,20250306011500,\n"
+        "300,20250305,0.999,…,A,,,20250306011500,",
         deviations=("D32",),
         variants=(
             Variant("same_content", "both have the same content; one claim is made", "W", "W"),
@@ -144,8 +148,8 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         spec="MDFF §3.3.1(c), §4.4",
         expected="ReasonCode, ReasonDescription, UpdateDateTime and MSATSLoadDateTime after the "
         "QualityMethod, empty ones with their comma",
-        todo="Nothing under portal; all values are there, what is missing is read as empty. Under b2b "
-        "ask the sender for a whole record.",
+        todo="Nothing under portal; all values are there, what is missing is read as empty. Under "
+        "b2b ask the sender for a whole record.",
         example="300,20250305,0.227,… (48 values) …,0.267,A",
         deviations=("D09",),
     ),
@@ -169,7 +173,8 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         record="300",
         spec="MDFF §3.3(b)",
         expected="each record on one line",
-        todo="Ask the sender for the file again. The pieces are not glued: a piece may begin with 300.",
+        todo="Ask the sender for the file again. The pieces are not glued: a piece may begin with "
+        "300.",
         example="300,20250305,\n0.227,0.215,… (48 values) …\nA,,,20250306011500,",
         deviations=("D21",),
     ),
@@ -180,10 +185,11 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         portal="W",
         record="300, 250",
         spec="nemflow (the MDFF's own examples break it)",
-        expected="an UpdateDateTime not after the file's DateTime, and an MSATSLoadDateTime not before "
-        "the UpdateDateTime",
+        expected="an UpdateDateTime not after the file's DateTime, and an MSATSLoadDateTime not "
+        "before the UpdateDateTime",
         todo="Nothing; look at the sender's clock when it happens often.",
-        example="100,NEM12,202503060215,MDPEXMPL,RETEXMPL\n300,20250305,0.227,…,A,,,20250307011500,",
+        example="100,NEM12,202503060215,MDPEXMPL,RETEXMPL\n"
+        "300,20250305,0.227,…,A,,,20250307011500,",
     ),
     Rule(
         id="I014",
@@ -343,8 +349,8 @@ QUALITY_RULES: tuple[Rule, ...] = (
         record="400",
         spec="MDFF §4.5",
         expected="6 fields, empty ones with their comma",
-        todo="Nothing under portal, if start, end and quality are there; else ask the sender for the "
-        "day.",
+        todo="Nothing under portal, if start, end and quality are there; else ask the sender for "
+        "the day.",
         example="400,1,48,A",
     ),
 )

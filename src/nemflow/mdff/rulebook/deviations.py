@@ -85,7 +85,8 @@ DEVIATION_LIST: tuple[Deviation, ...] = (
         "D14",
         "ISO dates (2025-03-06T02:15:09), with or without a zone; a header DateTime with seconds",
         "read; a zone is taken off when it is +10:00, any other makes the date malformed",
-        "malformed: the header's refuses the file, an IntervalDate the day, other stamps are warned of",
+        "malformed: the header's refuses the file, an IntervalDate the day, other stamps are "
+        "warned of",
         ("F007", "I002", "I008", "I011", "N014"),
     ),
     Deviation(

@@ -68,7 +68,8 @@ FILE_RULES: tuple[Rule, ...] = (
         spec="MDFF §2(a), §4.1",
         expected="one 100 and one 900 per file, so a 900 before the next 100",
         todo="Ask the sender for one file per 100…900. Under portal each 100 opens a new block.",
-        example="100,NEM12,202503060215,MDPEXMPL,RETEXMPL\n100,NEM12,202503060215,MDPEXMPL,RETEXMPL",
+        example="100,NEM12,202503060215,MDPEXMPL,RETEXMPL\n"
+        "100,NEM12,202503060215,MDPEXMPL,RETEXMPL",
         deviations=("D03",),
     ),
     Rule(
@@ -92,8 +93,8 @@ FILE_RULES: tuple[Rule, ...] = (
         spec="MDFF §4.2",
         expected="a DateTime of 12 digits (CCYYMMDDhhmm) that exists, and From and To participants "
         "of 1 to 10 characters",
-        todo="Ask the sender to fill the header. Without a DateTime the file cannot settle which of "
-        "two equal versions is newer.",
+        todo="Ask the sender to fill the header. Without a DateTime the file cannot settle which "
+        "of two equal versions is newer.",
         example="100,NEM12,2025-03-06 02:15,,RETEXMPL",
         deviations=("D13", "D14", "D15", "D41"),
     ),
@@ -105,7 +106,8 @@ FILE_RULES: tuple[Rule, ...] = (
         record="100",
         spec="MDFF §4.2",
         expected="From and To as in the aseXML envelope, and To as our own participant id",
-        todo="Check that the file is meant for you; if it is, correct [participant] in the settings.",
+        todo="Check that the file is meant for you; if it is, correct [participant] in the "
+        "settings.",
         example="100,NEM12,202503060215,MDPEXMPL,OTHERRET",
         needs="[participant]",
     ),
@@ -117,7 +119,8 @@ FILE_RULES: tuple[Rule, ...] = (
         record="file",
         spec="MDFF §4, §5",
         expected="100, 200, 300, 400, 500, 250, 550 or 900 as the first field",
-        todo="Look at the line: a broken line, a comment or a column heading does not belong there.",
+        todo="Look at the line: a broken line, a comment or a column heading does not belong "
+        "there.",
         example="NMI,Date,Usage",
     ),
     Rule(
@@ -127,8 +130,8 @@ FILE_RULES: tuple[Rule, ...] = (
         portal="D",
         record="200, 300, 400, 500, 250, 550",
         spec="MDFF §4.1, §5.1, App. G",
-        expected="a 300 after a 200, 300, 400 or 500; a 400 after its 300 or another 400; a 500 after "
-        "a 300, 400 or 500; a 550 after a 250 or 550",
+        expected="a 300 after a 200, 300, 400 or 500; a 400 after its 300 or another 400; a 500 "
+        "after a 300, 400 or 500; a 550 after a 250 or 550",
         todo="Ask the sender for the file again; a record before this one is missing or moved.",
         example="500,N,,20250305102030,001234.5\n400,1,48,A,,",
     ),
@@ -151,8 +154,8 @@ FILE_RULES: tuple[Rule, ...] = (
         record="file",
         spec="nemflow (the MDFF names no character set)",
         expected="7-bit ASCII without a byte order mark",
-        todo="Nothing, if the free texts read well. A byte order mark is skipped, other bytes are read "
-        "as UTF-8, else as Windows-1252.",
+        todo="Nothing, if the free texts read well. A byte order mark is skipped, other bytes are "
+        "read as UTF-8, else as Windows-1252.",
         example="300,20250305,0.227,…,S14,0,Zähler defekt,20250306011500,",
         deviations=("D07",),
     ),
@@ -176,8 +179,8 @@ FILE_RULES: tuple[Rule, ...] = (
         record="file",
         spec="MDFF §3.3(b)",
         expected="CR LF after every record, the last one included",
-        todo="Nothing; LF, CR and a missing last line end are read all the same. Not checked inside "
-        "aseXML, where the XML rules turn CR LF into LF.",
+        todo="Nothing; LF, CR and a missing last line end are read all the same. Not checked "
+        "inside aseXML, where the XML rules turn CR LF into LF.",
         example="900(end of file, no line end)",
         deviations=("D06",),
     ),
@@ -188,7 +191,8 @@ FILE_RULES: tuple[Rule, ...] = (
         portal="W",
         record="100, 200, 500, 900",
         spec="MDFF §3.3.1(c), §4.7",
-        expected="as many fields as the layout has: 5 on a 100, 10 on a 200, 5 on a 500, 1 on a 900",
+        expected="as many fields as the layout has: 5 on a 100, 10 on a 200, 5 on a 500, 1 on a "
+        "900",
         todo="Nothing; empty fields at the end are cut. A spreadsheet often writes them: save the "
         "file without opening it in one.",
         example="900,,,,",
@@ -202,8 +206,8 @@ FILE_RULES: tuple[Rule, ...] = (
         record="100, 200, 300, 400, 500, 250, 550",
         spec="MDFF §3.3.1(d)",
         expected="fields without quotation marks; the format has no quoting",
-        todo="Ask the sender to write plain fields. Under portal the marks are taken off, and a comma "
-        "between them still separates.",
+        todo="Ask the sender to write plain fields. Under portal the marks are taken off, and a "
+        "comma between them still separates.",
         example='200,"SASMPL0123","E1",1,E1,N1,EX0000123,kWh,30,',
         deviations=("D40",),
     ),
@@ -227,8 +231,8 @@ FILE_RULES: tuple[Rule, ...] = (
         record="file",
         spec="MDFF §2(a)",
         expected="a NEM12 or NEM13 file: lines that begin with 100, 200 or 250",
-        todo="Download the data again and choose NEM12 (often called detailed or interval data); other "
-        "portal formats are not read.",
+        todo="Download the data again and choose NEM12 (often called detailed or interval data); "
+        "other portal formats are not read.",
         example="NMI,METER SERIAL NUMBER,CON/GEN,DATE,ESTIMATED?,00:00 - 00:30,00:30 - 01:00",
         deviations=("D38",),
     ),

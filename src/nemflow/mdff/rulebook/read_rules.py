@@ -78,8 +78,8 @@ ACCUMULATION_RULES: tuple[Rule, ...] = (
         record="250",
         spec="MDFF §5.3, App. C",
         expected="A, S or F on the previous read and A, E, S or F on the current one; never V",
-        todo="Ask the sender for the record: a period starts from a read that was made or substituted, "
-        "never from an estimate.",
+        todo="Ask the sender for the record: a period starts from a read that was made or "
+        "substituted, never from an estimate.",
         example="250,SASMPL0123,11,1,11,11,EX0000123,E,000100,20250101000001,E64,,,000200,"
         "20250401000001,A,,,100,kWh,20250701,20250402010000,",
     ),
@@ -91,7 +91,8 @@ ACCUMULATION_RULES: tuple[Rule, ...] = (
         record="250",
         spec="MDFF §5.3",
         expected="a Quantity of 0 or more",
-        todo="Ask the sender for the record. Old files write generation registers (I) with a minus sign.",
+        todo="Ask the sender for the record. Old files write generation registers (I) with a minus "
+        "sign.",
         example="250,SASMPL0123,41,1,41,41,EX0000123,I,000200,20250101000001,A,,,000100,"
         "20250401000001,A,,,-100,kWh,20250701,20250402010000,",
         deviations=("D22",),
@@ -142,7 +143,8 @@ ACCUMULATION_RULES: tuple[Rule, ...] = (
         portal="D",
         record="250",
         spec="MDFF §5.3",
-        expected="14 digits (CCYYMMDDhhmmss) of a time that exists, 000001 when the hour is unknown",
+        expected="14 digits (CCYYMMDDhhmmss) of a time that exists, 000001 when the hour is "
+        "unknown",
         todo="Ask the sender for the record; a read without its time belongs to no period.",
         example="250,SASMPL0123,11,1,11,11,EX0000123,E,000100,20250101,A,,,000200,"
         "20250401000001,A,,,100,kWh,20250701,20250402010000,",
@@ -156,7 +158,8 @@ ACCUMULATION_RULES: tuple[Rule, ...] = (
         record="250",
         spec="MDFF App. J",
         expected="a previous read equal to the current read of the register's period before",
-        todo="Wait for, or ask for, the period before: a read that was issued anew changes two periods.",
+        todo="Wait for, or ask for, the period before: a read that was issued anew changes two "
+        "periods.",
         example="250,…,000100,20250101000001,A,,,000200,20250401000001,A,,,100,kWh,…\n"
         "250,…,000190,20250401000001,S62,45,,000300,20250701000001,A,,,110,kWh,…",
     ),
@@ -167,9 +170,10 @@ ACCUMULATION_RULES: tuple[Rule, ...] = (
         portal="D",
         record="250",
         spec="nemflow (the MDFF is silent)",
-        expected="one 250 for each NMI, suffix, register, serial and previous read time, or several "
-        "that differ in UpdateDateTime",
-        todo="Ask the sender which one holds. Both are kept out, because nothing in the file decides.",
+        expected="one 250 for each NMI, suffix, register, serial and previous read time, or "
+        "several that differ in UpdateDateTime",
+        todo="Ask the sender which one holds. Both are kept out, because nothing in the file "
+        "decides.",
         example="250,…,000200,20250401000001,A,,,100,kWh,20250701,20250402010000,\n"
         "250,…,000300,20250401000001,A,,,200,kWh,20250701,20250402010000,",
         deviations=("D32",),

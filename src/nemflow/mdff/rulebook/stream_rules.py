@@ -18,7 +18,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         record="200, 250",
         spec="MDFF §4.3, §5.3; NMI Procedure",
         expected="10 characters, digits and capital letters without I and O",
-        todo="Check the NMI with the sender. Masked and test NMIs are loaded under portal as they are.",
+        todo="Check the NMI with the sender. Masked and test NMIs are loaded under portal as they "
+        "are.",
         example="200,SAMPLE123,E1,1,E1,N1,EX0000123,kWh,30,",
     ),
     Rule(
@@ -41,8 +42,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         portal="W",
         record="200, 250",
         spec="MDFF §4.3, §5.3",
-        expected="all suffixes of the NMI strung together, two characters each, this record's suffix "
-        "among them",
+        expected="all suffixes of the NMI strung together, two characters each, this record's "
+        "suffix among them",
         todo="Check with the sender which data streams the site has.",
         example="200,SASMPL0123,E2,1,E1,N1,EX0000123,kWh,30,",
         deviations=("D25",),
@@ -54,8 +55,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         portal="D",
         record="200, 250",
         spec="MDFF §4.3, §5.3; NMI Procedure",
-        expected="two characters: in NEM12 a letter other than I and O, in NEM13 a digit 1 to 9, then "
-        "1 to 9 or a letter other than I and O",
+        expected="two characters: in NEM12 a letter other than I and O, in NEM13 a digit 1 to 9, "
+        "then 1 to 9 or a letter other than I and O",
         todo="Ask the sender for the data stream; without it direction and quantity are unknown.",
         example="200,SASMPL0123,I1,1,I1,N1,EX0000123,kWh,30,",
     ),
@@ -66,8 +67,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         portal="D",
         record="200, 250",
         spec="MDFF App. B",
-        expected="a unit of the list (Wh, kWh, MWh, VArh, kVArh, MVArh, VAr, kVAr, MVAr, W, kW, MW, "
-        "VAh, kVAh, MVAh, VA, kVA, MVA, V, kV, A, kA, pf), in any case",
+        expected="a unit of the list (Wh, kWh, MWh, VArh, kVArh, MVArh, VAr, kVAr, MVAr, W, kW, "
+        "MW, VAh, kVAh, MVAh, VA, kVA, MVA, V, kV, A, kA, pf), in any case",
         todo="Ask the sender for the unit; it is never guessed.",
         example="200,SASMPL0123,E1,1,E1,N1,EX0000123,kW/h,30,",
         deviations=("D23",),
@@ -104,10 +105,10 @@ STREAM_RULES: tuple[Rule, ...] = (
         portal="-",
         record="200, 250",
         spec="MDFF §4.3, §5.3",
-        expected="RegisterID, MDMDataStreamIdentifier and MeterSerialNumber as in MSATS, where they "
-        "are mandatory",
-        todo="Nothing, if the site is one for which they may be empty (types 1 to 3 and 7, data between "
-        "MDPs); else ask the sender.",
+        expected="RegisterID, MDMDataStreamIdentifier and MeterSerialNumber as in MSATS, where "
+        "they are mandatory",
+        todo="Nothing, if the site is one for which they may be empty (types 1 to 3 and 7, data "
+        "between MDPs); else ask the sender.",
         example="200,SASMPL0123,E1,,E1,,,kWh,30,",
         deviations=("D24", "D26"),
     ),
@@ -119,8 +120,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         record="200",
         spec="MDFF §2(c)",
         expected="every suffix of the NMIConfiguration, for each day, in the same 100…900",
-        todo="Look for the missing data stream in another file, or ask the sender for it. Stored data "
-        "of that stream is not deleted.",
+        todo="Look for the missing data stream in another file, or ask the sender for it. Stored "
+        "data of that stream is not deleted.",
         example="200,SASMPL0123,B1E1,1,E1,N1,EX0000123,kWh,30,\n300,20250305,0.227,…\n900",
     ),
     Rule(
@@ -156,8 +157,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         record="200, 250",
         spec="NMI Procedure",
         expected="10 characters, or 11 of which the last is the right check digit",
-        todo="Find the right NMI with the sender; see what `nemflow nmi` says of it. It is never cut "
-        "silently, because any character may be the wrong one.",
+        todo="Find the right NMI with the sender; see what `nemflow nmi` says of it. It is never "
+        "cut silently, because any character may be the wrong one.",
         example="200,SASMPL01239,E1,1,E1,N1,EX0000123,kWh,30,",
         deviations=("D34",),
     ),
