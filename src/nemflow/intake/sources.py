@@ -46,23 +46,35 @@ def files(source: One, name: str) -> Iterator[tuple[One, str] | ArchiveRefused]:
     Hidden files and those still being written (.tmp, .part) are left out; links to files are
     followed, links to folders are not (they may run in circles).
     """
-    if not isinstance(source, str | os.PathLike):
-        yield source, name
-        return
-    try:
-        if not Path(source).is_dir():
-            yield source, name
-            return
-        with os.scandir(source) as found:
-            children = sorted(found, key=lambda child: child.name)
-    except OSError as error:
-        yield unreadable(name, error)
-        return
-    for child in children:
-        if child.name.startswith(".") or child.name.lower().endswith(_UNFINISHED):
+    pending: list[tuple[One, str]] = [(source, name)]
+    while pending:
+        one, full = pending.pop()
+        if not isinstance(one, str | os.PathLike):
+            yield one, full
             continue
-        if child.is_dir(follow_symlinks=False) or child.is_file():
-            yield from files(child.path, f"{name.rstrip('/')}/{_printable(child.name)}")
+        try:
+            children = _children(Path(one), full)
+        except OSError as error:
+            yield unreadable(full, error)
+            continue
+        if children is None:
+            yield one, full
+        else:
+            pending += reversed(children)
+
+
+def _children(path: Path, name: str) -> list[tuple[One, str]] | None:
+    """What of a folder is to be read, sorted; None when the path is no folder."""
+    if not path.is_dir():
+        return None
+    with os.scandir(path) as found:
+        return [
+            (child.path, f"{name.rstrip('/')}/{_printable(child.name)}")
+            for child in sorted(found, key=lambda child: child.name)
+            if not child.name.startswith(".")
+            and not child.name.lower().endswith(_UNFINISHED)
+            and (child.is_dir(follow_symlinks=False) or child.is_file())
+        ]
 
 
 def blob_of(source: One, name: str, *, memory_bytes: int, total_bytes: int) -> Blob:
