@@ -30,6 +30,7 @@ __all__ = [
     "Rule",
     "Variant",
     "explain",
+    "rule",
     "severity",
 ]
 

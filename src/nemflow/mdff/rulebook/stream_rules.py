@@ -81,7 +81,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         record="200, 250",
         spec="NMI Procedure; nemflow",
         expected="watt-hours on A to F and N, var-hours on J to L, P to R and X, "
-        "volt-ampere-hours on S to U, pf on G",
+        "volt-ampere-hours on S to U, pf on G, volts or amps on V and Z",
         todo="Check unit and suffix with the sender; the values are kept in the unit given.",
         example="200,SASMPL0123,E1Q1,1,Q1,N1,EX0000123,kWh,30,",
     ),
@@ -157,8 +157,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         record="200, 250",
         spec="NMI Procedure",
         expected="10 characters, or 11 of which the last is the right check digit",
-        todo="Find the right NMI with the sender; see what `nemflow nmi` says of it. It is never "
-        "cut silently, because any character may be the wrong one.",
+        todo="Find the right NMI with the sender; nemflow nmi prints the right check digit. Nothing "
+        "is cut off, because any of the characters may be the wrong one.",
         example="200,SASMPL01239,E1,1,E1,N1,EX0000123,kWh,30,",
         deviations=("D34",),
     ),
