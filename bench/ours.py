@@ -36,8 +36,8 @@ def scan(path: str) -> int:
     return sum(intervals(chunk.frame_days) for chunk in nemflow.scan(path))
 
 
-def load(path: str) -> int:
-    """Load into a fresh SQLite store; the days stored and published, as readings."""
+def load(path: str):
+    """Load into a fresh SQLite store, file to published."""
     from nemflow.pipeline import load as load_paths
     from nemflow.store import open_store
 
@@ -50,11 +50,15 @@ def load(path: str) -> int:
 
 def count_days(summary) -> int:
     """Days, not readings: the summary accounts for days."""
-    return sum(outcome.days_stored for outcome in summary.files)
+    return summary.days.stored
 
 
-def generate(_path: str) -> nemflow.MeterData:
-    return nemflow.generate(nmis=20, days=60, interval_minutes=5, seed=1)
+def generate(_path: str) -> bytes:
+    return nemflow.generate(nmis=40, days=60, interval=5, streams=["E1"], seed=1)
+
+
+def count_generated(text: bytes) -> int:
+    return text.count(b"\n300,") * 288
 
 
 if __name__ == "__main__":
@@ -65,6 +69,6 @@ if __name__ == "__main__":
             "readings": (readings, len),
             "scan": (scan, int),
             "load": (load, count_days),
-            "generate": (generate, count_read),
+            "generate": (generate, count_generated),
         }
     )

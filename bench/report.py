@@ -27,7 +27,7 @@ SHAPES = {
     "one stream": "one 200, a 300 per line, 30 min",
     "zip": "a zip of small files, three of them bad",
     "one file": "one file with the good days of that zip",
-    "generated": "20 NMIs x 60 days x 5 min",
+    "generated": "40 NMIs x 60 days x 5 min",
 }
 
 

@@ -184,6 +184,7 @@ def peer_jobs(python: Path, facts: Facts, scratch: Path, *, quick: bool) -> list
         path = facts["A"]["path"]
         mdff = str(python.with_name("aemo-mdff-reader"))
         nemreader = str(python.with_name("nemreader"))
+        (scratch / "nemreader").mkdir(exist_ok=True)
         csv, parquet = str(scratch / "mdff.csv"), str(scratch / "mdff.parquet")
         jobs += [
             Job(
@@ -229,7 +230,8 @@ def measure(job: Job, facts: Facts) -> None:
         return
     seconds = time.perf_counter() - start
     if done.returncode:
-        job.trouble = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        say(done.stderr.strip()[-2000:])
+        job.trouble = f"failed with exit code {done.returncode}"
         return
     if job.whole_process:
         job.seconds.append(seconds)

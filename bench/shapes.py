@@ -120,7 +120,7 @@ def write_one_stream(path: Path, rows: int) -> None:
     last = date.today() - timedelta(days=2)  # noqa: DTZ011
     names = [f"{last - timedelta(days=days - 1 - n):%Y%m%d}" for n in range(days)]
     site = Site(random.Random(5), 30)
-    values = [site.day() for _ in range(1_000)]
+    values = [site.day() for _ in range(997)]
     with path.open("w", encoding="ascii", newline="") as out:
         out.write(f"100,NEM12,{last + timedelta(days=1):%Y%m%d}0800,BENCHMDP,BENCHRET\r\n")
         out.write(details(1, 30))
@@ -128,7 +128,7 @@ def write_one_stream(path: Path, rows: int) -> None:
             turn = start // days
             stamp = f"{last:%Y%m%d}{turn // 60:02d}{turn % 60:02d}00"
             out.writelines(
-                f"300,{names[n]},{values[(start + n) % 1_000]},A,,,{stamp},\r\n"
+                f"300,{names[n]},{values[(start + n) % 997]},A,,,{stamp},\r\n"
                 for n in range(min(days, rows - start))
             )
         out.write(END)

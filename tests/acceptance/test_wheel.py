@@ -96,9 +96,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installe
     """The wheel installed; the folder holds one generated file, ``day.csv``."""
     place = Installed(tmp_path_factory.mktemp("installed"), wheel)
     done = place.code(
-        "import nemflow\n"
-        "data = nemflow.generate(nmis=1, days=2, seed=7)\n"
-        "nemflow.write(data, 'day.csv')\n"
+        "import nemflow, pathlib\n"
+        "pathlib.Path('day.csv').write_bytes(nemflow.generate(nmis=1, days=2, seed=7))\n"
     )
     assert done.returncode == 0, done.stderr
     return place
