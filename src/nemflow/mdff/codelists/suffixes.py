@@ -132,9 +132,9 @@ DIRECTION_INDICATORS: Final[dict[str, str]] = {
 def parse_suffix(text: str) -> Suffix | None:
     """The data stream a suffix means, in any case; None when it is none."""
     code = text.strip().upper()
-    if re.search(INTERVAL_SUFFIX, code, re.ASCII):
+    if re.fullmatch(INTERVAL_SUFFIX, code, re.ASCII):
         return Suffix(code, INTERVAL_KINDS[code[0]], code[1])
-    if re.search(ACCUMULATION_SUFFIX, code, re.ASCII):
+    if re.fullmatch(ACCUMULATION_SUFFIX, code, re.ASCII):
         return Suffix(code, ACCUMULATION_KINDS[code[0]], code[1])
     return None
 

@@ -202,6 +202,30 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         todo="Ask the sender for the value; it is never rounded.",
         example="300,20250305,1234567890123456,…,A,,,20250306011500,",
     ),
+    Rule(
+        id="I015",
+        title="IntervalDate in ISO form",
+        b2b="D",
+        portal="W",
+        record="300",
+        spec="MDFF §3.3.2",
+        expected="a date CCYYMMDD",
+        todo="Nothing under portal; ask a B2B sender for CCYYMMDD.",
+        example="300,2025-03-05,0.227,…,A,,,20250306011500,",
+        deviations=("D14",),
+    ),
+    Rule(
+        id="I016",
+        title="Date or stamp shortened by a spreadsheet",
+        b2b="D",
+        portal="D",
+        record="300, 250",
+        spec="MDFF §3.3.2",
+        expected="all digits of a date or stamp, not scientific notation",
+        todo="The digits are lost; download the file again and do not save it from a spreadsheet.",
+        example="300,20250305,0.227,…,A,,,2.02503E+13,",
+        deviations=("D13",),
+    ),
 )
 
 QUALITY_RULES: tuple[Rule, ...] = (

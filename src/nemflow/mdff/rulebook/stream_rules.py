@@ -157,8 +157,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         record="200, 250",
         spec="NMI Procedure",
         expected="10 characters, or 11 of which the last is the right check digit",
-        todo="Find the right NMI with the sender; nemflow nmi prints the right check digit. Nothing "
-        "is cut off, because any of the characters may be the wrong one.",
+        todo="Find the right NMI with the sender; nemflow nmi prints the right check digit. "
+        "Nothing is cut off, because any of the characters may be the wrong one.",
         example="200,SASMPL01239,E1,1,E1,N1,EX0000123,kWh,30,",
         deviations=("D34",),
     ),
@@ -197,5 +197,17 @@ STREAM_RULES: tuple[Rule, ...] = (
         expected="at least one 300 under each 200",
         todo="Ask the sender if you expected data for this data stream.",
         example="200,SASMPL0123,E1,1,E1,N1,EX0000123,kWh,30,\n900",
+    ),
+    Rule(
+        id="N016",
+        title="IntervalLength with a leading zero",
+        b2b="W",
+        portal="W",
+        record="200",
+        spec="MDFF §4.3",
+        expected="5, 15 or 30 without a leading zero",
+        todo="Nothing; the length is read as the number it is.",
+        example="200,SASMPL0123,E1,1,E1,N1,EX0000123,kWh,05,",
+        deviations=("D20",),
     ),
 )
