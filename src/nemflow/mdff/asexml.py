@@ -23,7 +23,8 @@ from nemflow.errors import EnvelopeRefused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PAYLOADS: dict[str, Literal["NEM12", "NEM13"]] = {
+_Kind = Literal["NEM12", "NEM13"]
+_PAYLOADS: dict[str, _Kind] = {
     "CSVIntervalData": "NEM12",
     "CSVConsumptionData": "NEM13",
 }
@@ -64,6 +65,7 @@ class XmlLimits:
 
     depth: int = 50  #: elements inside each other
     attributes: int = 64  #: of one element
+    elements: int = 2_000_000  #: of the message
     text_bytes: int = 128 << 20  #: all text of the message; honest ones stay below 10 MB
     transactions: int = 100_000  #: transactions, payloads and acknowledgements of a message
 
@@ -89,7 +91,7 @@ class Envelope:
     initiating_transaction_id: str | None = None  #: the request this transaction answers
     transaction: str | None = None  #: its element, e.g. "MeterDataNotification"
     version: str | None = None  #: of that element, e.g. "r25"
-    kind: Literal["NEM12", "NEM13"] | None = None  #: by the payload's element; None: no payload
+    kind: _Kind | None = None  #: by the payload's element; None: no payload
     role: str | None = None  #: the receiver's role, e.g. "FRMP"
     record_count: int | None = None  #: RecordCount, when given and a number
 
@@ -130,7 +132,7 @@ class Message:
 def read_message(
     message: BinaryIO | bytes,
     *,
-    source: str = "",
+    source: str = "<message>",
     limits: XmlLimits = DEFAULT_LIMITS,
     need_payload: bool = True,
 ) -> Message:
@@ -170,10 +172,11 @@ class _Reader:
         self.limits = limits
         self.skipped_lines = 0  # blank lines before the XML, which expat would refuse
         self.path: list[str] = []  # local names from the root down
+        self.elements = 0
         self.text_bytes = 0
         self.header: dict[str, Any] = {}
         self.transactions: list[dict[str, Any]] = []
-        self.payloads: list[tuple[dict[str, Any], bytes, int]] = []
+        self.payloads: list[tuple[dict[str, Any], _Kind, bytes, int]] = []
         self.acknowledgements: list[Acknowledgement] = []
         self.transaction: dict[str, Any] | None = None  # the open one
         self.fact: tuple[int, dict[str, Any], str] | None = None  # depth, where to put it, as what
@@ -195,7 +198,10 @@ class _Reader:
             self.source,
             header,
             [replace(header, **facts) for facts in self.transactions],
-            [Payload(replace(header, **facts), text, line) for facts, text, line in self.payloads],
+            [
+                Payload(replace(header, **facts | {"kind": kind}), text, line)
+                for facts, kind, text, line in self.payloads
+            ],
             self.acknowledgements,
         )
 
@@ -210,7 +216,8 @@ class _Reader:
                     raise self.refused("one of its tags or comments has no end")
             self.parser.Parse(b"", True)
         except expat.ExpatError as error:
-            raise self.refused(_complaint(error.code), hint=_AGAIN) from error
+            what = _complaint(error.code) if fed else "the message is empty"
+            raise self.refused(what, hint=_AGAIN) from error
         except (LookupError, ValueError) as error:  # from the codec its first line names
             raise self.refused(f"its encoding cannot be read ({error})", hint=_AGAIN) from error
 
@@ -255,6 +262,9 @@ class _Reader:
             raise self.refused(
                 f"an element has more than {self.limits.attributes} attributes (attributes)"
             )
+        self.elements += 1
+        if self.elements > self.limits.elements:
+            raise self.refused(f"it has more than {self.limits.elements:,} elements (elements)")
         if self.payload is not None:
             raise self.refused(f"an element <{one_line(tag)}> stands inside the meter data")
         name = tag.rpartition(":")[2]
@@ -327,7 +337,7 @@ class _Reader:
         if len(self.fact_text) > _FACT_CHARACTERS:
             raise self.refused(f"its {self.path[-1]} is longer than any honest one")
 
-    def end(self, _: str) -> None:
+    def end(self, _tag: str) -> None:
         name = self.path.pop()
         if self.payload is not None:
             self.end_payload(self.payload, _PAYLOADS[name])
@@ -339,14 +349,15 @@ class _Reader:
         elif name == "Transaction" and "Transaction" not in self.path:
             self.transaction = None
 
-    def end_payload(self, text: bytearray, kind: Literal["NEM12", "NEM13"]) -> None:
+    def end_payload(self, text: bytearray, kind: _Kind) -> None:
         leading = len(text) - len(text.lstrip(_BLANK))
         line = self.payload_line + text.count(b"\n", 0, leading)
         del text[:leading]
         transaction = self.transaction if self.transaction is not None else {}
         transaction.setdefault("kind", kind)
-        self.payloads.append((transaction | {"kind": kind}, bytes(text.rstrip(_BLANK)), line))
+        self.payloads.append((transaction, kind, bytes(text.rstrip(_BLANK)), line))
         self.payload = None
+        self.parser.buffer_text = True
 
 
 def _acknowledgement(name: str, attributes: dict[str, str]) -> Acknowledgement:
