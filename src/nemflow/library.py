@@ -1,0 +1,312 @@
+"""For people with a file and no store: read, scan, check, write, generate.
+
+Why: intake opens whatever bytes come, mdff understands them; this module joins the two, so
+that a file, a zip of zips or an aseXML message all read in one call.
+
+Promises: nothing but nemflow's own errors is raised; a bad member of an archive or a bad file
+of a folder is in the findings and does not keep the others from being read; memory of
+:func:`scan` is bounded whatever the size.
+
+Next: :mod:`nemflow.mdff.reader`, :mod:`nemflow.intake.archive`; docs/library.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from os import PathLike
+from pathlib import PurePath
+from typing import BinaryIO
+
+import polars as pl
+
+from nemflow.errors import FileRefused
+from nemflow.intake.archive import Limits, Member, Refused, members
+from nemflow.mdff import asexml
+from nemflow.mdff.generate import generate
+from nemflow.mdff.meterdata import FINDINGS, MeterData
+from nemflow.mdff.reader import Parser, Text
+from nemflow.mdff.rules import RULES, severity
+from nemflow.mdff.writer import write
+
+__all__ = ["Report", "Source", "check", "generate", "read", "scan", "texts", "write"]
+
+Source = str | PathLike[str] | bytes | BinaryIO | Iterable["str | PathLike[str] | bytes | BinaryIO"]
+
+#: Whole texts are put together until they reach this before they are parsed.
+_BATCH_BYTES = 64 * 1024 * 1024
+#: The default size of the pieces that ``scan`` hands out.
+CHUNK_BYTES = 16 * 1024 * 1024
+
+
+def read(
+    source: Source,
+    *,
+    profile: str = "portal",
+    exact: bool = False,
+    limits: Limits | None = None,
+    now: datetime | None = None,
+) -> MeterData:
+    """Read everything a source holds into frames.
+
+    Args:
+        source: a path (file or folder), bytes, a binary file object, or a list of them. Plain
+            text, gzip, zip (also nested) and aseXML are told apart by content.
+        profile: severities of the rules, ``"portal"`` (tolerant) or ``"b2b"`` (strict). It
+            decides what a load would reject, never what is read.
+        exact: whether ``readings()`` gives Decimal values instead of Float64.
+        limits: how far archives are opened; default ``Limits()``.
+        now: the moment of reading, aware; default the system clock.
+
+    Returns:
+        MeterData with every day that can be placed in time, market time UTC+10.
+
+    Raises:
+        FileRefused: nothing in the source could be read as MDFF; says why and what it may be.
+        UsageError: the source does not exist, or an option is wrong.
+    """
+    parser = Parser(profile=profile, now=now)
+    parts: list[MeterData] = []
+    for batch in _batches(texts(source, limits=limits)):
+        whole = [text for text in batch if isinstance(text, Text)]
+        refused = [text for text in batch if isinstance(text, FileRefused)]
+        if whole:
+            parts.append(parser.feed(whole))
+        parts.extend(refusal(error, profile) for error in refused)
+    data = replace(MeterData.concat(parts), exact=exact)
+    if data.refused and data.headers.is_empty():
+        raise _as_one(data.refused)
+    return data
+
+
+def scan(
+    source: Source,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    profile: str = "portal",
+    exact: bool = False,
+    limits: Limits | None = None,
+    now: datetime | None = None,
+) -> Iterator[MeterData]:
+    """Read a source in pieces of about ``chunk_bytes``, in bounded memory.
+
+    Pieces are cut between days, also when one 200 is the whole file; small files share a
+    piece. Refused members come as MeterData that has only findings and ``refused``.
+
+    Raises:
+        FileRefused: nothing in the source could be read as MDFF.
+        UsageError: the source does not exist, or an option is wrong.
+    """
+    parser = Parser(profile=profile, now=now)
+    refused: list[FileRefused] = []
+    anything = False
+    for data in _scanned(parser, source, chunk_bytes, limits):
+        refused.extend(data.refused)
+        anything = anything or not data.headers.is_empty() or not data.frame_days.is_empty()
+        if anything or not data.refused:
+            yield replace(data, exact=exact)
+    if refused and not anything:
+        raise _as_one(tuple(refused))
+
+
+def _scanned(
+    parser: Parser, source: Source, chunk_bytes: int, limits: Limits | None
+) -> Iterator[MeterData]:
+    small: list[Text] = []
+    size = 0
+    for text in texts(source, limits=limits, whole_bytes=chunk_bytes):
+        if isinstance(text, FileRefused):
+            yield refusal(text, parser.profile)
+        elif isinstance(text.data, bytes):
+            small.append(text)
+            size += len(text.data)
+            if size >= chunk_bytes:
+                yield parser.feed(small)
+                small, size = [], 0
+        else:
+            with text.data:
+                yield from parser.chunks(text, chunk_bytes)
+    if small:
+        yield parser.feed(small)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a check found, and whether a load would take it.
+
+    Attributes:
+        findings: see ``MeterData.findings``.
+        days_read: days that a load would account for, placed or not.
+        days_rejected: those of them that it would leave out.
+        reads_read: register periods; ``reads_rejected`` those that it would leave out.
+        refused: sources that are no MDFF at all.
+        profile: the rule profile used.
+    """
+
+    findings: pl.DataFrame
+    days_read: int
+    days_rejected: int
+    reads_read: int
+    reads_rejected: int
+    refused: tuple[FileRefused, ...]
+    profile: str
+
+    @property
+    def ok(self) -> bool:
+        """Nothing would be refused or left out."""
+        return not self.refused and not self.days_rejected and not self.reads_rejected
+
+    def counts(self) -> pl.DataFrame:
+        """How often each rule was met: rule, severity, count; worst first."""
+        order = {"F": 0, "D": 1, "W": 2}
+        return (
+            self.findings.group_by("rule", "severity")
+            .len("count")
+            .sort(pl.col("severity").replace_strict(order, default=3), "rule")
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Report ({self.profile}): {self.days_read} days read, {self.days_rejected} rejected, "
+            f"{self.reads_read} register reads, {self.reads_rejected} rejected, "
+            f"{len(self.refused)} files refused, {self.findings.height} findings>"
+        )
+
+
+def check(
+    source: Source,
+    profile: str = "portal",
+    *,
+    limits: Limits | None = None,
+    now: datetime | None = None,
+) -> Report:
+    """Say everything that is wrong with a source, in bounded memory.
+
+    Raises:
+        UsageError: the source does not exist, or the profile is not known. A source that is no
+            MDFF is not an error here: it is in ``refused`` and in the findings.
+    """
+    parser = Parser(profile=profile, now=now)
+    findings: list[pl.DataFrame] = []
+    refused: list[FileRefused] = []
+    counts = [0, 0, 0, 0]
+    for data in _scanned(parser, source, CHUNK_BYTES, limits):
+        findings.append(data.findings)
+        refused.extend(data.refused)
+        records = data.quarantine["record"]
+        unplaced = (
+            data.quarantine.height - _kept_out(data.frame_days) - _kept_out(data.register_reads)
+        )
+        reads_lost = int((records == "250").sum()) - _kept_out(data.register_reads)
+        days_lost = unplaced - reads_lost
+        counts[0] += data.frame_days.height + days_lost
+        counts[1] += _kept_out(data.frame_days) + days_lost + data.twins.height
+        counts[2] += data.register_reads.height + reads_lost
+        counts[3] += _kept_out(data.register_reads) + reads_lost
+    every = pl.concat(findings) if findings else pl.DataFrame(schema=FINDINGS)
+    return Report(every, counts[0], counts[1], counts[2], counts[3], tuple(refused), profile)
+
+
+def _kept_out(frame: pl.DataFrame) -> int:
+    return int((frame["rejected_by"].list.len() > 0).sum())
+
+
+# ---------------------------------------------------------------- from members to texts
+
+
+def texts(
+    source: Source, *, limits: Limits | None = None, whole_bytes: int | None = None
+) -> Iterator[Text | FileRefused]:
+    """Everything in a source that may be MDFF, with aseXML envelopes opened.
+
+    Args:
+        source: as for :func:`read`.
+        limits: how far archives are opened.
+        whole_bytes: larger texts come as streams instead of bytes; default: never.
+
+    Yields:
+        A text, or the error that says why a member cannot be read.
+    """
+    bounds = limits or Limits()
+    for member in members(source, limits=bounds):
+        if isinstance(member, Refused):
+            yield member.error
+        elif member.kind == "xml":
+            yield from _payloads(member)
+        else:
+            yield _plain(member, whole_bytes)
+
+
+def _plain(member: Member, whole_bytes: int | None) -> Text:
+    large = whole_bytes is not None and member.size > whole_bytes
+    data = member.open() if large else member.read()
+    return Text(member.name, data, member.sha256, name=PurePath(member.name).name)
+
+
+def _payloads(member: Member) -> Iterator[Text | FileRefused]:
+    """The MDFF texts in one aseXML message."""
+    from hashlib import sha256
+
+    try:
+        with member.open() as stream:
+            message = asexml.read_message(stream, source=member.name)
+    except FileRefused as error:
+        yield error
+        return
+    for payload in message.payloads:
+        name = member.name
+        if len(message.payloads) > 1:
+            name = f"{member.name}#{payload.envelope.transaction_id}"
+        yield Text(
+            name,
+            payload.text,
+            sha256(payload.text).hexdigest(),
+            payload.envelope,
+            payload.first_line,
+        )
+
+
+def _batches(found: Iterable[Text | FileRefused]) -> Iterator[list[Text | FileRefused]]:
+    """Group texts so that many small files are parsed in one go."""
+    batch: list[Text | FileRefused] = []
+    size = 0
+    for text in found:
+        batch.append(text)
+        size += len(text.data) if isinstance(text, Text) and isinstance(text.data, bytes) else 0
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def refusal(error: FileRefused, profile: str) -> MeterData:
+    """A refused source as MeterData that has one finding and nothing else."""
+    rule = RULES[error.rule]
+    finding = {
+        "source": error.source,
+        "line": error.line,
+        "value": error.value or None,
+        "rule": error.rule,
+        "severity": severity(error.rule, profile),
+        "message": error.message,
+        "todo": error.hint or rule.todo,
+    }
+    frame = pl.DataFrame([finding], schema_overrides=dict(FINDINGS), schema=list(FINDINGS))
+    return replace(MeterData.empty(), findings=frame.cast(dict(FINDINGS)), refused=(error,))
+
+
+def _as_one(errors: tuple[FileRefused, ...]) -> FileRefused:
+    """One error for a source in which nothing could be read."""
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    return type(first)(
+        f"none of {len(errors)} files could be read; the first: {first.message}",
+        source=first.source,
+        rule=first.rule,
+        line=first.line,
+        value=first.value,
+        hint=first.hint,
+    )

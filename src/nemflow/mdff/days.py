@@ -1,0 +1,246 @@
+"""A day: one 300 under its 200, with its 400s, its version and what keeps it out of a load.
+
+Why: the day is the unit of versioning, so everything that is said of it comes together here.
+
+Promises: the version is the row's UpdateDateTime, else the file's DateTime, never the moment
+of arrival; a stamp far in the future is not trusted, because it would win for ever.
+
+Spec: 2.3, 5.3 (versions), 5.5 (null days), 10 (I and Q rules).
+Next: :mod:`nemflow.mdff.reader`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Final
+
+import polars as pl
+
+from nemflow.mdff import codes, fields, quality
+from nemflow.mdff.fields import filled, none_if_empty
+from nemflow.mdff.findings import Check, Findings
+from nemflow.mdff.meterdata import MARKET, SPAN, relist
+
+#: No interval meter data of the market is older.
+EARLIEST: Final = date(1998, 1, 1)
+_N_ONLY = "N"
+_MARKET_CLOCK = timezone(timedelta(hours=10))
+
+
+def dated(rows: pl.DataFrame, found: Findings) -> pl.DataFrame:
+    """Add ``day``; rows without a date that exists are noted (I002) and left out."""
+    text = pl.col("date_text")
+    rows = rows.with_columns(fields.date_of(text).alias("day"), pl.col("row").alias("target"))
+    lost = pl.col("day").is_null()
+    shortened = text.str.contains(fields.SCIENTIFIC)
+    found.run(
+        rows,
+        [
+            Check("I016", lost & shortened, "IntervalDate", text,
+                  "a spreadsheet has shortened the date; its digits are lost"),
+            Check("I002", lost & ~shortened, "IntervalDate", text,
+                  "not a date CCYYMMDD of the calendar"),
+            Check("I015", ~lost & ~text.str.contains(fields.DATE8), "IntervalDate", text,
+                  "written as an ISO date; CCYYMMDD expected"),
+        ],
+    )  # fmt: skip
+    return rows.filter(~lost) if rows["day"].null_count() else rows
+
+
+def stamped(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
+    """Add update_at, msats_at, version_at and version_derived from text and ``file_at``.
+
+    Expects ``update``, ``msats`` as text; ``file_at`` as market time. ``now`` is aware.
+    """
+    update, msats = pl.col("update"), pl.col("msats")
+    rows = rows.with_columns(
+        fields.stamp_of(update).alias("update_at"), fields.stamp_of(msats).alias("msats_at")
+    )
+    limit = pl.lit(now + timedelta(days=1)).dt.convert_time_zone(MARKET)
+    future = (pl.col("update_at") > limit).fill_null(value=False)
+    shortened = update.str.contains(fields.SCIENTIFIC)
+    lost = pl.col("update_at").is_null()
+    at = pl.col("update_at")
+    found.run(
+        rows,
+        [
+            Check("I008", update == "", "UpdateDateTime", update,
+                  "missing; the file's DateTime stands in as the version"),
+            Check("I016", lost & shortened, "UpdateDateTime", update,
+                  "a spreadsheet has shortened the stamp; its digits are lost"),
+            Check("I008", filled(update) & lost & ~shortened, "UpdateDateTime", update,
+                  "not a stamp CCYYMMDDhhmmss; the file's DateTime stands in as the version"),
+            Check("I008", ~lost & ~update.str.contains(fields.STAMP14), "UpdateDateTime", update,
+                  "14 digits CCYYMMDDhhmmss expected; read all the same"),
+            Check("I008", future, "UpdateDateTime", update,
+                  "more than a day in the future, so not trusted; the file's DateTime stands in"),
+            Check("I011", filled(msats) & pl.col("msats_at").is_null(), "MSATSLoadDateTime", msats,
+                  "not a stamp CCYYMMDDhhmmss"),
+            Check("I013", ~future & (at > pl.col("file_at") + timedelta(minutes=1)),
+                  "UpdateDateTime", update, "later than the file's own DateTime"),
+            Check("I013", pl.col("msats_at") < at, "MSATSLoadDateTime", msats,
+                  "earlier than the UpdateDateTime"),
+        ],
+    )  # fmt: skip
+    trusted = pl.when(~future).then(at)
+    return rows.with_columns(
+        pl.coalesce(trusted, "file_at").alias("version_at"),
+        trusted.is_null().alias("version_derived"),
+    )
+
+
+def check_days(
+    rows: pl.DataFrame,
+    found: Findings,
+    now: datetime,
+    scale: int,
+    limits: Mapping[tuple[str, str], Decimal],
+) -> None:
+    """Rules on one 300 at a time: date, order, flags, plausible values.
+
+    Args:
+        rows: placed days with stream columns, ``values`` scaled by ``scale``.
+        found: where findings go.
+        now: the moment of reading, aware.
+        scale: decimals of the scaled integers.
+        limits: largest plausible value by (suffix or "*", unit), for I007.
+    """
+    today = now.astimezone(_MARKET_CLOCK).date()
+    day, qm = pl.col("day"), pl.col("qm")
+    same = pl.col("r200") == pl.col("r200").shift(1)
+    later = same & (day < day.shift(1))
+    spanned = pl.col("spans").list.len() > 0
+    event_codes = pl.col("spans").list.eval(
+        pl.element().struct.field("reason_code").is_in(quality.METER_EVENTS)
+    )
+    explained = event_codes.list.any().fill_null(value=False)
+    checks = [
+        Check("I002", (day > today) & qm.str.starts_with("A"), "IntervalDate",
+              pl.col("date_text"), "actual data of a day that has not been yet"),
+        Check("I002", day < EARLIEST, "IntervalDate", pl.col("date_text"),
+              "before 1998, when there was no interval data in this market"),
+        Check("I003", later, "IntervalDate", pl.col("date_text"),
+              "earlier than the day before it in the same 200"),
+        Check("F017", pl.col("qm_given") != qm, "QualityMethod", pl.col("qm_given"),
+              "in lower case; read as upper case"),
+        Check("Q009", (qm == "V") & ~spanned & ~pl.col("has_events"), "QualityMethod", qm,
+              "V says that quality varies, but no 400 says how"),
+        Check("Q009", (qm != "V") & spanned & ~explained, "QualityMethod", qm,
+              "400 records under a 300 that is not V", "W"),
+        Check("Q011", (qm == "A") & pl.col("code").is_in(quality.METER_EVENTS) & ~spanned,
+              "ReasonCode", pl.col("reason"), "A with this reason needs 400 records"),
+        *quality.flag_checks("", forbidden="", on=day),
+    ]  # fmt: skip
+    found.run(rows, checks)
+    _check_decimals(rows, found, scale)
+    _check_limits(rows, found, scale, limits)
+
+
+def _check_decimals(rows: pl.DataFrame, found: Findings, scale: int) -> None:
+    """I006: more decimals than the unit allows."""
+    allowed = pl.col("uom").replace_strict(codes.UNIT_DECIMALS, default=None, return_dtype=pl.Int32)
+    risky = rows.filter(allowed < scale)
+    if risky.is_empty():
+        return
+    parts = []
+    for (decimals,), part in risky.with_columns(allowed.alias("allowed")).group_by(
+        "allowed", maintain_order=True
+    ):
+        step = 10 ** (scale - int(decimals))  # type: ignore[call-overload]
+        too_fine = pl.col("values").list.eval(pl.element() % step != 0).list.any()
+        parts.append(part.filter(too_fine))
+    found.add(
+        pl.concat(parts),
+        Check("I006", pl.lit(value=True), "IntervalValue1", None,
+              pl.format("values have more decimals than the {} that {} allows",
+                        pl.col("allowed"), pl.col("uom"))),
+    )  # fmt: skip
+
+
+def _check_limits(
+    rows: pl.DataFrame, found: Findings, scale: int, limits: Mapping[tuple[str, str], Decimal]
+) -> None:
+    """I007: values above the plausible limit set for the suffix and unit."""
+    for (suffix, unit), highest in limits.items():
+        stream = pl.col("suffix") == suffix if suffix != "*" else pl.lit(value=True)
+        bound = int(highest.scaleb(scale))
+        found.run(
+            rows.filter(stream & (pl.col("uom") == unit)),
+            [Check("I007", pl.col("values").list.max() > bound, "IntervalValue1", None,
+                   f"a value above the limit of {highest} {unit} set for this stream")],
+        )  # fmt: skip
+
+
+def without_withdrawn(rows: pl.DataFrame, found: Findings) -> pl.DataFrame:
+    """Judge empty cells with the 400s at hand, and blank the values flagged N.
+
+    The withdrawn flag N says that no value is known: whatever stands there is null (5.5).
+    An empty cell anywhere else is missing (I004).
+    """
+    n_spans = pl.col("spans").list.eval(pl.element().struct.field("quality") == _N_ONLY).list.any()
+    flagged = (pl.col("qm") == _N_ONLY) | n_spans.fill_null(value=False)
+    gappy = pl.col("gaps").list.len() > 0
+    odd = rows.filter(flagged | gappy)
+    if odd.is_empty():
+        return rows
+    pieces = quality.segments(
+        odd.with_columns(
+            pl.col("qm").str.head(1).alias("quality"), pl.lit(None, pl.String).alias("method"),
+            pl.col("code").alias("reason_code"),
+        )
+    )  # fmt: skip
+    intervals = (
+        pieces.with_columns(pl.int_ranges("start", pl.col("end") + 1).alias("interval"))
+        .explode("interval")
+        .select("place", "interval", "quality")
+    )
+    gaps = (
+        odd.with_row_index("place")
+        .filter(gappy)
+        .explode("gaps")
+        .join(intervals, left_on=["place", "gaps"], right_on=["place", "interval"], how="left")
+        .filter(pl.col("quality") != _N_ONLY)
+    )
+    missing = gaps.group_by("row", "src", "target", maintain_order=True).agg(
+        pl.col("gaps").first().alias("first"), pl.len().alias("count")
+    )
+    found.add(
+        missing,
+        Check("I004", pl.lit(value=True), pl.format("IntervalValue{}", pl.col("first")),
+              pl.lit(""),
+              pl.when(pl.col("count") > 1)
+              .then(pl.format("the value is missing, as are {} more of this record; "
+                              "they are kept as null, never 0", pl.col("count") - 1))
+              .otherwise(pl.lit("the value is missing; it is kept as null, never 0"))),
+    )  # fmt: skip
+    values = odd["values"]
+    kept = pl.DataFrame(
+        {"v": values.explode(empty_as_null=False), "q": intervals["quality"]}
+    ).select(pl.when(pl.col("q") != _N_ONLY).then(pl.col("v")))
+    mended = odd.with_columns(relist(kept.to_series(), values).alias("values"))
+    rest = rows.filter(~(flagged | gappy.fill_null(value=False)).fill_null(value=False))
+    return pl.concat([rest, mended]).sort("row")
+
+
+def with_spans(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """Attach the spans of :func:`quality.read_events`; an empty list where there are none."""
+    empty = pl.lit([], pl.List(SPAN))
+    if spans.is_empty():
+        return rows.with_columns(empty.alias("spans"))
+    joined = rows.join(spans, on="row", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("spans").fill_null(empty))
+
+
+def qualified(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add quality, method and code from the text of the 300."""
+    given = pl.col("qm")
+    return rows.with_columns(
+        given.alias("qm_given"),
+        given.str.to_uppercase(),
+        fields.code_of(pl.col("reason")).alias("code"),
+    ).with_columns(
+        none_if_empty(pl.col("qm").str.head(1)).alias("quality"),
+        none_if_empty(pl.col("qm").str.slice(1, 2)).alias("method"),
+    )

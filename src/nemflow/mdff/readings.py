@@ -1,0 +1,94 @@
+"""Days to intervals: the long form with one row per interval, and the wide form.
+
+Why: people ask for readings with times and quality, not for rows of 288 values.
+
+Promises: both ends of every interval, in market time; the quality in force for that interval
+(400s applied); a missing value is null; streams meet by time in the wide form.
+
+Spec: 4 (400s), 7 (time). Next: :mod:`nemflow.mdff.quality`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from nemflow.errors import UsageError
+from nemflow.mdff import quality
+from nemflow.mdff.meterdata import MARKET
+
+if TYPE_CHECKING:
+    from nemflow.mdff.meterdata import MeterData
+
+_MINUTE = 60_000_000
+#: Market midnight is 14:00 UTC of the day before.
+_OFFSET = 10 * 60 * _MINUTE
+
+COLUMNS = (
+    "source", "nmi", "suffix", "register_id", "meter_serial", "uom", "interval_start",
+    "interval_end", "value", "quality", "method", "reason_code", "reason_text", "version_at",
+    "rejected_by",
+)  # fmt: skip
+
+
+def long(data: MeterData, exact: bool) -> pl.DataFrame:
+    """One row per interval, in file order; see ``MeterData.readings``."""
+    days = data.frame_days.with_columns(pl.col("values").list.len().alias("per_day"))
+    if (days["spans"].list.len() > 0).any():
+        pieces = quality.segments(days)
+        own = ("quality", "method", "reason_code", "reason_text")
+        days = days.drop(own)[pieces["place"]].with_columns(
+            pieces["start"],
+            *(pieces[name] for name in own),
+        )
+        length = pieces["end"] - pieces["start"] + 1
+        days = days.with_columns(pl.col("values").list.slice(pl.col("start") - 1, length))
+        first = pl.col("start").cast(pl.Int64) - 1
+    else:
+        first = pl.lit(0, pl.Int64)
+    step = pl.col("interval_minutes").cast(pl.Int64) * _MINUTE
+    midnight = pl.col("day").cast(pl.Datetime("us")).cast(pl.Int64) - _OFFSET
+    opens = midnight + first * step
+    closes = opens + pl.col("values").list.len().cast(pl.Int64) * step
+    frame = days.select(
+        *(name for name in COLUMNS if name in days.columns),
+        pl.int_ranges(opens, closes, step).alias("interval_start"),
+        step.alias("step"),
+        pl.col("values").alias("value"),
+    )
+    frame = frame.explode("interval_start", "value", empty_as_null=False)
+    if exact:
+        value = pl.col("value").cast(pl.Int128).reinterpret(dtype=pl.Decimal(38, data.scale))
+    else:
+        value = pl.col("value").cast(pl.Float64) / 10.0**data.scale
+    return frame.with_columns(
+        (pl.col("interval_start") + pl.col("step")).cast(pl.Datetime("us", MARKET)).alias("interval_end"),
+        pl.col("interval_start").cast(pl.Datetime("us", MARKET)),
+        value.alias("value"),
+    ).select(COLUMNS)  # fmt: skip
+
+
+def wide(data: MeterData, exact: bool) -> pl.DataFrame:
+    """One row per NMI and interval, one value and one quality column per suffix."""
+    frame = long(data, exact).select(
+        "nmi", "suffix", "interval_start", "interval_end", "value", "quality"
+    )
+    key = ["nmi", "interval_start", "interval_end"]
+    doubled = frame.filter(pl.struct(*key, "suffix").is_duplicated())
+    if not doubled.is_empty():
+        nmi, suffix, start = doubled.select("nmi", "suffix", "interval_start").row(0)
+        raise UsageError(
+            f"{nmi} {suffix} has more than one value for {start:%Y-%m-%d %H:%M}; "
+            "the wide form has room for one.",
+            hint="Keep one version per day first, or use the long form.",
+        )
+    suffixes = sorted(frame["suffix"].unique().drop_nulls().to_list())
+    table = frame.pivot(on="suffix", index=key, values=["value", "quality"]).sort(key)
+    renamed = {f"value_{suffix}": suffix for suffix in suffixes} | {
+        f"quality_{suffix}": f"{suffix}_quality" for suffix in suffixes
+    }
+    if len(suffixes) == 1 and "value" in table.columns:
+        renamed = {"value": suffixes[0], "quality": f"{suffixes[0]}_quality"}
+    table = table.rename(renamed)
+    return table.select(*key, *(name for s in suffixes for name in (s, f"{s}_quality")))
