@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Self, get_args
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
+import sqlalchemy as sa
+
+from nemflow.errors import NotFound, StoreUnreachable, UsageError
+from nemflow.store import coverage, history, quarantine, readings, registers, rollup, versions
+from nemflow.store.backends import Backend, backend_for
 
 DEFAULT_URL = "sqlite:///nemflow.db"
 Resolution = Literal["raw", "30min", "hour", "day", "month"]
@@ -30,16 +34,36 @@ def open_store(url: str | None = None, *, create: bool = True) -> Store:
 
     Raises:
         StoreUnreachable: the file cannot be opened, is no database, or the URL is wrong.
-        StoreOutdated: the schema is older (next: ``nemflow db upgrade``) or newer than this program.
+        StoreOutdated: the schema is older (next: ``nemflow db upgrade``) or newer than this
+            program.
         StoreBusy: another process holds the write lock for longer than the busy timeout.
         StoreFull: no space for a new store.
     """
-    raise NotImplementedError
+    backend = backend_for(_url(url))
+    backend.open(create=create)
+    return Store(backend)
 
 
 def upgrade_store(url: str | None = None) -> list[str]:
     """Bring an older schema up to date; returns the revisions applied, oldest first."""
-    raise NotImplementedError
+    backend = backend_for(_url(url))
+    try:
+        return backend.upgrade()
+    finally:
+        backend.close()
+
+
+def _url(given: str | None) -> sa.URL:
+    """A SQLAlchemy URL; a bare path means an SQLite file."""
+    text = given or DEFAULT_URL
+    if "://" not in text:
+        return sa.URL.create("sqlite", database=text)
+    try:
+        return sa.make_url(text)
+    except sa.exc.ArgumentError as error:
+        raise StoreUnreachable(
+            "The store's URL cannot be understood.", hint="Use for example sqlite:///nemflow.db"
+        ) from error
 
 
 class Store:
@@ -49,13 +73,15 @@ class Store:
     by its number, or by its SHA-256 or any unique beginning of it of at least 6 characters.
     """
 
-    url: str  #: where it is, without secrets
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend  #: the engine; for ``nemflow.pipeline``
+        self.url = backend.url.render_as_string(hide_password=True)  #: where it is
 
     def close(self) -> None:
         """Let go of all connections."""
-        raise NotImplementedError
+        self.backend.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,7 +110,10 @@ class Store:
         reads_read, reads_stored, reads_unchanged, reads_rejected Int64, received_at, finished_at,
         error String (one sentence).
         """
-        raise NotImplementedError
+        with self.backend.reading() as conn:
+            return history.deliveries(
+                conn, self.backend, states=history.states_of(state), parent=parent, limit=limit
+            )
 
     def files(
         self,
@@ -101,7 +130,10 @@ class Store:
         days_rejected, reads_read, reads_stored, reads_unchanged, reads_rejected, findings Int64,
         nmis Int64, first_day, last_day, first_seen_at, loaded_at.
         """
-        raise NotImplementedError
+        with self.backend.reading() as conn:
+            return history.files(
+                conn, self.backend, states=history.states_of(state), nmi=nmi, limit=limit
+            )
 
     def file(self, which: int | str) -> pl.DataFrame:
         """One file as one row of ``files()``, plus message_id, transaction_id, sender, receiver.
@@ -109,7 +141,8 @@ class Store:
         Raises:
             NotFound: no such file, or several begin with these characters.
         """
-        raise NotImplementedError
+        with self.backend.reading() as conn:
+            return history.one_file(conn, self.backend, history.file_id(conn, which))
 
     def loads(self, file: int | str) -> pl.DataFrame:
         """What happened to a file: every load, undo, redo and replay, oldest first.
@@ -117,7 +150,8 @@ class Store:
         Columns: load, delivery Int64, kind (load|replay), event (published|undone|redone; null:
         never published), seq Int64, at, state (open|published|undone|dead), days Int64 (claims).
         """
-        raise NotImplementedError
+        with self.backend.reading() as conn:
+            return history.loads(conn, self.backend, history.file_id(conn, file))
 
     def findings(self, file: int | str) -> pl.DataFrame:
         """The findings of a file's last load, in line order.
@@ -125,7 +159,8 @@ class Store:
         Columns as ``MeterData.findings``: source, line, block, record, field, value, rule,
         severity, message, todo, raw.
         """
-        raise NotImplementedError
+        with self.backend.reading() as conn:
+            return quarantine.findings_of(conn, self.backend, history.file_id(conn, file))
 
     def quarantine(
         self, *, open_only: bool = True, file: int | str | None = None, rule: str | None = None
@@ -133,12 +168,17 @@ class Store:
         """Rejected records with all that is needed to read them again alone.
 
         Columns: quarantine Int64 (the id that ``replay(edits=...)`` takes), file, source, line,
-        record (300|250|...), nmi, suffix, day, rules List(String), raw (the record and the 400, 500
-        or 550 lines below it, joined by newline), header (its 100 line), opener (its 200 line, null for a 250),
-        attempts Int64, resolved_by Int64 (the load that took it in), resolved_at, created_at, open
-        Boolean.
+        record (300|250), nmi, suffix, day (as far as they can be read), rules List(String), raw
+        (the record and the 400, 500 or 550 lines below it, joined by newline), header (its 100
+        line), opener (its 200 line, null for a 250), attempts Int64, resolved_by Int64 (the load
+        that took it in), resolved_at, created_at, open Boolean, load, delivery Int64.
         """
-        raise NotImplementedError
+
+        with self.backend.reading() as conn:
+            number = None if file is None else history.file_id(conn, file)
+            return quarantine.records(
+                conn, self.backend, open_only=open_only, file_id=number, rule=rule
+            )
 
     # -- the readings -----------------------------------------------------------------------
 
@@ -148,7 +188,9 @@ class Store:
         Columns: nmi, suffixes List(String), first_day, last_day, days Int64 (NMI-suffix-days),
         register_reads Int64.
         """
-        raise NotImplementedError
+
+        with self.backend.reading() as conn:
+            return versions.nmis(conn, self.backend)
 
     def readings(
         self,
@@ -168,8 +210,8 @@ class Store:
             start: first day (a date), or earliest interval start (a datetime).
             end: last day, included (a date), or latest interval end (a datetime).
             suffix: only these, e.g. ``"E1"``.
-            resolution: ``raw`` as delivered; ``30min``, ``hour``, ``day``, ``month``: rolled up, see
-                below. A day whose own intervals are longer than asked keeps its own.
+            resolution: ``raw`` as delivered; ``30min``, ``hour``, ``day``, ``month``: rolled up,
+                see below.
             as_known_on: the answer as of this moment (a naive datetime is market time) or this
                 commit number; the answer never changes later.
             quality: only intervals with these flags, e.g. ``"A"`` or ``"AF"``. In a roll-up the
@@ -184,9 +226,47 @@ class Store:
         quality (the weakest within: A > F > S > E > N), intervals Int64 (expected), missing Int64,
         missing_share, estimated_share (E), substituted_share (S and F) Float64, complete Boolean
         (False: the value leaves out missing intervals or whole days).
-        A period with no interval at all has value null, never 0.
+        A period with no interval at all has value null, never 0. Days missing between a stream's
+        first and last day count as missing intervals; a month counts all its days, as far as they
+        were asked for.
+
+        Raises:
+            NotFound: nothing was ever delivered for this NMI.
+            UsageError: no such resolution.
         """
-        raise NotImplementedError
+
+        if resolution not in get_args(Resolution):
+            raise UsageError(
+                f"There is no resolution {resolution!r}.",
+                hint=f"Use one of {', '.join(get_args(Resolution))}.",
+            )
+        first, last, opens, closes = readings.span_of(start, end)
+        with self.backend.reading() as conn:
+            if isinstance(as_known_on, datetime):
+                as_known_on = history.seq_at(conn, as_known_on)
+            found = readings.current_days(
+                conn,
+                self.backend,
+                nmi,
+                first=first,
+                last=last,
+                suffixes=history.states_of(suffix),
+                known=as_known_on,
+            )
+            if found.is_empty():
+                self._must_know(conn, nmi)
+        frame, scale = readings.intervals(found)
+        frame = readings.within(frame, opens, closes)
+        flags = None if quality is None else [flag.upper() for text in quality for flag in text]
+        if resolution == "raw":
+            kept = frame if flags is None else frame.filter(pl.col("quality").is_in(flags))
+            return readings.decimals(kept, scale)
+        if flags is not None:
+            value = pl.when(pl.col("quality").is_in(flags)).then(pl.col("value"))
+            frame = frame.with_columns(value)
+        whole = rollup.with_absent_days(frame, resolution, first, last)
+        periods, scale = rollup.rolled(readings.within(whole, opens, closes), scale, resolution)
+        return readings.decimals(periods, scale)
 
     def versions(
         self, nmi: str, day: date, *, suffix: str | Sequence[str] | None = None
@@ -202,7 +282,16 @@ class Store:
         Raises:
             NotFound: nobody ever said anything about this day.
         """
-        raise NotImplementedError
+        with self.backend.reading() as conn:
+            found = versions.of_day(
+                conn, self.backend, nmi, day, suffixes=history.states_of(suffix)
+            )
+        if found.is_empty():
+            raise NotFound(
+                f"Nothing was ever delivered for {nmi} on {day}.",
+                hint=f"See which days there are: nemflow coverage {nmi}",
+            )
+        return found
 
     def coverage(
         self, nmi: str, start: date | None = None, end: date | None = None
@@ -215,15 +304,26 @@ class Store:
         intervals_missing Int64 (missing days count at the length of the day before them),
         missing_share, estimated_share, substituted_share Float64, interval_minutes List(UInt16).
         """
-        raise NotImplementedError
+
+        with self.backend.reading() as conn:
+            found = readings.current_days(conn, self.backend, nmi, first=start, last=end)
+            if found.is_empty():
+                self._must_know(conn, nmi)
+        frame, _ = readings.intervals(found)
+        return coverage.covered(found, frame, start, end)
 
     def register_reads(self, nmi: str, *, history: bool = False) -> pl.DataFrame:
         """NEM13 consumption periods of one NMI: the current ones, or with ``history`` all.
 
-        Columns as ``MeterData.register_reads`` without source and rejected_by, plus file Int64, load
-        and state (current|superseded|undone).
+        Columns as ``MeterData.register_reads`` without source, block and rejected_by, plus file,
+        load Int64 and state (current|superseded|undone).
         """
-        raise NotImplementedError
+
+        with self.backend.reading() as conn:
+            found = registers.periods(conn, self.backend, nmi, history=history)
+            if found.is_empty():
+                self._must_know(conn, nmi)
+            return found
 
     def service_events(self, nmi: str) -> pl.DataFrame:
         """The 500 and 550 records of current days and periods.
@@ -232,8 +332,31 @@ class Store:
         Columns: record, nmi, suffix, register_id, day, trans_code, service_order, read_at,
         index_read, previous_trans_code, previous_service_order, file Int64, line.
         """
-        raise NotImplementedError
+        with self.backend.reading() as conn:
+            return registers.events_of(conn, self.backend, nmi).select(
+                "record",
+                "nmi",
+                "suffix",
+                "register_id",
+                "day",
+                "trans_code",
+                "service_order",
+                "read_at",
+                "index_read",
+                "previous_trans_code",
+                "previous_service_order",
+                "file",
+                "line",
+            )
 
     def seq_at(self, when: datetime | None = None) -> int:
         """The number of the last commit at or before ``when`` (default: now)."""
-        raise NotImplementedError
+        with self.backend.reading() as conn:
+            return history.seq_at(conn, when)
+
+    def _must_know(self, conn: sa.Connection, nmi: str) -> None:
+        """Tell an NMI without data here from one that nobody ever delivered."""
+        if not versions.is_known(conn, nmi):
+            raise NotFound(
+                f"Nothing was ever delivered for NMI {nmi}.", hint="List them with: nemflow nmis"
+            )

@@ -124,7 +124,7 @@ clock = sa.Table(
     _column("id", sa.Integer, "always 1", primary_key=True, autoincrement=False),
     _column("seq", Big, "number of the last visible change", nullable=False),
     _column("at", Stamp, "its time; never goes back", nullable=False),
-    comment="One row. Drawn from by the last statement before COMMIT: seq order is commit order.",
+    comment="Drawn from by the last statement before COMMIT: seq order is commit order.",
 )
 
 delivery = sa.Table(
@@ -226,7 +226,7 @@ load_event = sa.Table(
     sa.Index("load_event_by_load", "load", "seq", "kind"),
     sa.Index("load_event_by_seq", "seq"),
     sa.Index("load_event_by_at", "at", "seq"),
-    comment="A load was published, undone or redone. Append-only: what makes 'as known on' exact.",
+    comment="A load was published, undone or redone; append-only. Makes 'as known on' exact.",
 )
 
 day_content = sa.Table(

@@ -37,6 +37,9 @@ class Backend(Protocol):
     def append(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """Append a frame whose columns are columns of ``table``; in bulk, exact."""
 
+    def update(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
+        """Set the frame's columns on the ledger rows with the ids in its ``id`` column."""
+
     def fetch(self, conn: sa.Connection, statement: sa.Select[Any]) -> pl.DataFrame:
         """A query's answer as a frame: instants in market time, days as Date, exact decimals."""
 

@@ -53,7 +53,7 @@ def from_rows(rows: Sequence[Any], types: Mapping[str, Any]) -> pl.DataFrame:
 def exact_decimals(text: pl.Series) -> pl.Series:
     """Plain decimal digits as ``Decimal(38, S)``, S being what the longest needs."""
     digits = text.str.extract(r"\.(\d+)$", 1).str.len_chars().max()
-    return text.cast(pl.Decimal(38, int(digits or 0)))  # type: ignore[call-overload]
+    return text.cast(pl.Decimal(38, int(str(digits or 0))))
 
 
 def _with_decimals(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

@@ -151,8 +151,8 @@ class SqliteBackend:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """See ``Backend.writing``."""
-        with self._mapped(), self._engine.connect() as conn:
-            conn = conn.execution_options(nemflow_writes=True)
+        with self._mapped(), self._engine.connect() as opened:
+            conn = opened.execution_options(nemflow_writes=True)
             with conn.begin():
                 yield conn
 
@@ -206,6 +206,15 @@ class SqliteBackend:
         marks = ", ".join("?" * frame.width)
         statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608
         conn.exec_driver_sql(statement, codec.to_text(frame).rows())
+
+    def update(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
+        """See ``Backend.update``."""
+        if frame.is_empty():
+            return
+        names = [name for name in frame.columns if name != "id"]
+        settings = ", ".join(f'"{name}" = ?' for name in names)
+        statement = f'UPDATE "{table.name}" SET {settings} WHERE id = ?'  # noqa: S608
+        conn.exec_driver_sql(statement, codec.to_text(frame.select(*names, "id")).rows())
 
     def fetch(self, conn: sa.Connection, statement: sa.Select[Any]) -> pl.DataFrame:
         """See ``Backend.fetch``."""

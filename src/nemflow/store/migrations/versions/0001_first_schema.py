@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False, comment="always 1"),
         sa.Column("seq", BIG, nullable=False, comment="number of the last visible change"),
         sa.Column("at", Stamp(), nullable=False, comment="its time; never goes back"),
-        comment="One row. Drawn from by the last statement before COMMIT: seq order is commit order.",
+        comment="Drawn from by the last statement before COMMIT: seq order is commit order.",
     )
     op.create_table(
         "delivery",
@@ -272,7 +272,7 @@ def upgrade() -> None:
         sa.Column("load", BIG, nullable=False, comment="which load"),
         sa.Column("kind", sa.Text(), nullable=False, comment="published, undone, redone"),
         sa.Column("at", Stamp(), nullable=False, comment="clock.at of that commit"),
-        comment="A load was published, undone or redone. Append-only: what makes 'as known on' exact.",
+        comment="A load was published, undone or redone; append-only. Makes 'as known on' exact.",
     )
     op.create_index("load_event_by_at", "load_event", ["at", "seq"])
     op.create_index("load_event_by_load", "load_event", ["load", "seq", "kind"])

@@ -1,0 +1,197 @@
+"""Days: append contents and claims; decide what is new, what stands, who wins.
+
+Why: one row per reading cannot be corrected a million times a day; one content per distinct day,
+and one narrow claim per delivery of it, can. A claim is never skipped, even when its content
+stands: three files saying X, Y, X must end at X, and undoing the first must not lose the day.
+
+Promises: the winner of (nmi, suffix, day) is the claim with the greatest ``(version_at, file_at,
+content_hash)`` among visible loads (``load`` only breaks a tie between equal claims), null lowest;
+arrival order decides nothing. A content is stored when no other *settled* load has stored it, so
+clearing a dead load never takes a content that somebody else relies on.
+
+Look next: ``readings.py`` turns winners into intervals, ``backends`` do the appending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from nemflow.store.tables import day_claim, day_content, load, load_event
+
+if TYPE_CHECKING:
+    from nemflow.store.backends import Backend
+
+KEY = ["nmi", "day", "suffix"]
+SORT_KEY = ["version_at", "file_at", "content_hash"]
+
+_CONTENT_COLUMNS = [column.name for column in day_content.columns]
+_CLAIM_COLUMNS = [column.name for column in day_claim.columns]
+
+#: Loads whose rows nobody will ever clear.
+SETTLED = ("published", "undone")
+
+
+def judge(
+    days: pl.DataFrame,
+    claims: pl.DataFrame,
+    own: Collection[int],
+    key: Sequence[str] = KEY,
+) -> pl.DataFrame:
+    """Say of each incoming day (or register read) what is new about it.
+
+    Args:
+        days: what comes in, in file order: ``key``, SORT_KEY and ``load``.
+        claims: every claim that exists on their keys, with ``state`` of its load.
+        own: the loads of this run, which will be visible together with the incoming ones.
+        key: what names the thing claimed.
+
+    Returns:
+        ``days`` with Booleans: ``stored`` (its content does not stand for that day: the counts'
+        word), ``write_content`` (nobody wrote its content for good), ``write_claim`` (this load
+        has not said exactly this before), ``conflict`` (another content under the same stamp).
+    """
+    content, claim = [*key, "content_hash"], [*key, *SORT_KEY, "load"]
+    first = pl.struct(content).is_first_distinct()
+    days = days.with_columns(
+        stored=first, write_content=first, write_claim=pl.struct(claim).is_first_distinct()
+    )
+    if not claims.is_empty():
+        mine = pl.col("load").is_in(list(own))
+        stand = claims.filter((pl.col("state") == "published") | mine)
+        known = claims.filter(pl.col("state").is_in(SETTLED) | mine)
+        days = days.with_columns(
+            stored=pl.col("stored") & ~_within(days, stand, content),
+            write_content=pl.col("write_content") & ~_within(days, known, content),
+            write_claim=pl.col("write_claim") & ~_within(days, claims, claim),
+        )
+        claims = stand
+    return days.with_columns(conflict=_conflicts(days, claims, key))
+
+
+def _within(days: pl.DataFrame, others: pl.DataFrame, on: Sequence[str]) -> pl.Series:
+    """Which of ``days`` occur in ``others``, null being equal to null."""
+    marked = others.select(on).unique().with_columns(found=pl.lit(value=True))
+    joined = days.select(on).join(
+        marked, on=on, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return joined["found"].fill_null(value=False)
+
+
+def _conflicts(days: pl.DataFrame, visible: pl.DataFrame, key: Sequence[str]) -> pl.Series:
+    """Days whose stamp is carried by another content too, visible or coming in."""
+    version = [*key, "version_at"]
+    columns = [*version, "content_hash"]
+    several = (
+        pl.concat([visible.select(columns), days.select(columns)])
+        .filter(pl.col("version_at").is_not_null())
+        .unique()
+        .filter(pl.struct(version).is_duplicated())
+    )
+    if several.is_empty():
+        return pl.repeat(value=False, n=days.height, dtype=pl.Boolean, eager=True)
+    return _within(days, several, version)
+
+
+def append(
+    conn: sa.Connection, backend: Backend, days: pl.DataFrame, own: Collection[int]
+) -> pl.DataFrame:
+    """Append what is new of ``days`` and one claim each; returns them as ``judge`` does.
+
+    ``days`` carries the columns of ``day_content`` and ``day_claim``; ``weakest`` becomes the
+    claim's ``quality``. Loads in ``own`` must be open and ours.
+    """
+    judged = judge(days, backend.claims_of(conn, days.select(KEY).unique()), own)
+    contents = judged.filter("write_content").select(_CONTENT_COLUMNS)
+    backend.append(conn, day_content, contents)
+    claims = judged.filter("write_claim").with_columns(quality=pl.col("weakest"))
+    backend.append(conn, day_claim, claims.select(_CLAIM_COLUMNS))
+    return judged
+
+
+def take_back(conn: sa.Connection, own_load: int, lines: Collection[int]) -> None:
+    """Remove claims of an open load that a later chunk found to be twins (rule I009).
+
+    Their contents stay until the load is published or cleared; a content nobody claims is never
+    read.
+    """
+    conn.execute(
+        sa.delete(day_claim).where(
+            day_claim.c.load == own_load, day_claim.c.line.in_([int(line) for line in lines])
+        )
+    )
+
+
+# -- who wins -----------------------------------------------------------------------------------
+
+
+def visible(known: int | None) -> sa.ColumnElement[bool]:
+    """Loads that stand: now, or as of commit number ``known``."""
+    if known is None:
+        return load.c.state == "published"
+    last = (
+        sa.select(load_event.c.kind)
+        .where(load_event.c.load == load.c.id, load_event.c.seq <= known)
+        .order_by(load_event.c.seq.desc())
+        .limit(1)
+        .correlate(load)
+        .scalar_subquery()
+    )
+    return last.in_(["published", "redone"])
+
+
+def winners(known: int | None, *where: sa.ColumnElement[bool]) -> sa.Subquery:
+    """The winning claim of every (nmi, suffix, day) that meets ``where``, with its file.
+
+    ``where`` may only name key columns of ``day_claim``: a condition on anything else would
+    change who wins.
+    """
+    columns = day_claim.c
+    place = sa.func.row_number().over(
+        partition_by=[columns.nmi, columns.day, columns.suffix],
+        order_by=[
+            columns.version_at.desc().nulls_last(),
+            columns.file_at.desc().nulls_last(),
+            columns.content_hash.desc(),
+            columns.load.desc(),
+        ],
+    )
+    ranked = (
+        sa.select(*columns, load.c.file, place.label("place"))
+        .join(load, load.c.id == columns.load)
+        .where(visible(known), *where)
+        .subquery("ranked")
+    )
+    picked = sa.select(*(c for c in ranked.c if c.name != "place")).where(ranked.c.place == 1)
+    return picked.subquery("winner")
+
+
+def with_content(claims: sa.Subquery) -> sa.Select[Any]:
+    """Claims joined with their content. Equal copies of a content give equal rows: make unique."""
+    same = sa.and_(
+        *(day_content.c[name] == claims.c[name] for name in (*KEY, "content_hash")),
+    )
+    body = [
+        day_content.c[name]
+        for name in (
+            "uom",
+            "interval_minutes",
+            "scaled_values",
+            "exact_values",
+            "method",
+            "reason_code",
+            "reason_text",
+            "spans",
+        )
+    ]
+    narrow = [c for c in claims.c if c.name not in ("scale", "quality")]
+    return sa.select(
+        *narrow,
+        claims.c.quality.label("weakest"),
+        day_content.c.scale,
+        day_content.c.quality,
+        *body,
+    ).join(day_content, same)

@@ -1,0 +1,194 @@
+"""Questions to the ledger: deliveries, files, loads; and which file or delivery was meant.
+
+Look next: ``ledger.py``, which writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from nemflow.errors import NotFound
+from nemflow.store.ledger import COUNTS
+from nemflow.store.tables import (
+    MARKET_OFFSET,
+    clock,
+    day_claim,
+    delivery,
+    file,
+    load,
+    load_event,
+)
+
+if TYPE_CHECKING:
+    from nemflow.store.backends import Backend
+
+_HASH = re.compile(r"[0-9a-fA-F]{6,64}")
+
+
+def states_of(given: str | Collection[str] | None) -> list[str] | None:
+    """One state or several, as a list."""
+    if given is None:
+        return None
+    return [given] if isinstance(given, str) else list(given)
+
+
+def file_id(conn: sa.Connection, which: int | str) -> int:
+    """The file that a number or the beginning of a SHA-256 means.
+
+    Raises:
+        NotFound: none, or several.
+    """
+    text = str(which)
+    if isinstance(which, int) or (text.isdigit() and len(text) < 12):
+        if conn.execute(sa.select(file.c.id).where(file.c.id == int(text))).first():
+            return int(text)
+        if isinstance(which, int) or len(text) < 6:
+            raise NotFound(f"There is no file {text}.", hint="List them with: nemflow files")
+    if not _HASH.fullmatch(text):
+        raise NotFound(
+            f"There is no file {text!r}.",
+            hint="Give its number, or at least 6 characters of its SHA-256: nemflow files",
+        )
+    low = text.lower()
+    found = conn.execute(
+        sa.select(file.c.id).where(file.c.sha256 >= low, file.c.sha256 <= low + "g").limit(2)
+    ).scalars()
+    numbers = list(found)
+    if len(numbers) != 1:
+        several = "Several files begin" if numbers else "No file begins"
+        raise NotFound(
+            f"{several} with {text!r}.", hint="List them with their SHA-256: nemflow files"
+        )
+    return int(numbers[0])
+
+
+def deliveries(
+    conn: sa.Connection,
+    backend: Backend,
+    *,
+    states: Collection[str] | None,
+    parent: int | None,
+    limit: int | None,
+) -> pl.DataFrame:
+    """See ``Store.deliveries``. The counts are its load's; the file's, while it speaks for it."""
+    inside = delivery.alias("inside")
+    members = sa.select(sa.func.count()).where(inside.c.parent == delivery.c.id).scalar_subquery()
+    speaks = file.c.delivery == delivery.c.id
+    counts = [
+        sa.func.coalesce(sa.case((speaks, file.c[name]), else_=load.c[name]), 0).label(name)
+        for name in COUNTS
+    ]
+    first = sa.and_(load.c.delivery == delivery.c.id, load.c.kind == "load")
+    question = (
+        sa.select(
+            delivery.c.id.label("delivery"),
+            *(delivery.c[name] for name in (
+                "parent", "name", "channel", "sender", "profile", "state", "sha256", "size",
+                "file", "duplicate_of",
+            )),
+            members.label("members"),
+            *counts,
+            delivery.c.received_at,
+            delivery.c.finished_at,
+            delivery.c.error,
+        )
+        .outerjoin(load, first)
+        .outerjoin(file, file.c.id == delivery.c.file)
+        .order_by(delivery.c.id.desc())
+    )  # fmt: skip
+    if states is not None:
+        question = question.where(delivery.c.state.in_(list(states)))
+    if parent is not None:
+        question = question.where(delivery.c.parent == parent)
+    return backend.fetch(conn, question.limit(limit))
+
+
+FILE_COLUMNS = [
+    "sha256",
+    "name",
+    "size",
+    "version_header",
+    "from_participant",
+    "to_participant",
+    "file_at",
+    "state",
+    "delivery",
+    *COUNTS,
+    "findings",
+    "nmis",
+    "first_day",
+    "last_day",
+    "first_seen_at",
+    "loaded_at",
+]
+
+
+def files(
+    conn: sa.Connection,
+    backend: Backend,
+    *,
+    states: Collection[str] | None,
+    nmi: str | None,
+    limit: int | None,
+) -> pl.DataFrame:
+    """See ``Store.files``."""
+    question = sa.select(
+        file.c.id.label("file"), *(file.c[name] for name in FILE_COLUMNS)
+    ).order_by(file.c.id.desc())
+    if states is not None:
+        question = question.where(file.c.state.in_(list(states)))
+    if nmi is not None:
+        loads = sa.select(day_claim.c.load).where(day_claim.c.nmi == nmi).distinct()
+        about = sa.select(load.c.file).where(load.c.id.in_(loads))
+        question = question.where(file.c.id.in_(about))
+    return backend.fetch(conn, question.limit(limit))
+
+
+def one_file(conn: sa.Connection, backend: Backend, number: int) -> pl.DataFrame:
+    """See ``Store.file``."""
+    more = ["message_id", "transaction_id", "sender", "receiver"]
+    return backend.fetch(
+        conn,
+        sa.select(
+            file.c.id.label("file"), *(file.c[name] for name in [*FILE_COLUMNS, *more])
+        ).where(file.c.id == number),
+    )
+
+
+def loads(conn: sa.Connection, backend: Backend, number: int) -> pl.DataFrame:
+    """See ``Store.loads``."""
+    claims = sa.select(sa.func.count()).where(day_claim.c.load == load.c.id).scalar_subquery()
+    return backend.fetch(
+        conn,
+        sa.select(
+            load.c.id.label("load"),
+            load.c.delivery,
+            load.c.kind,
+            load_event.c.kind.label("event"),
+            load_event.c.seq,
+            sa.func.coalesce(load_event.c.at, load.c.started_at).label("at"),
+            load.c.state,
+            claims.label("days"),
+        )
+        .outerjoin(load_event, load_event.c.load == load.c.id)
+        .where(load.c.file == number)
+        .order_by(load.c.id, load_event.c.seq),
+    )
+
+
+def seq_at(conn: sa.Connection, when: datetime | None) -> int:
+    """The last commit number at or before ``when``; see ``Store.seq_at``."""
+    if when is None:
+        return int(conn.execute(sa.select(clock.c.seq)).scalar_one())
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=MARKET_OFFSET)
+    found: Any = conn.execute(
+        sa.select(sa.func.max(load_event.c.seq)).where(load_event.c.at <= when)
+    ).scalar()
+    return int(found or 0)

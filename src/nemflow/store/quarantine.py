@@ -1,0 +1,150 @@
+"""The quarantine and the findings: what was refused, why, and all it takes to read it again.
+
+Promises: a rejected record keeps its raw text with the 400, 500 or 550 lines below it, the 200 it
+stood under and the 100 of its block, so that it can be parsed alone. A record is *open* until a
+replay took it in; it is closed too when its file was undone or loaded anew, which has its own.
+
+Look next: ``nemflow.pipeline.replay``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from nemflow.store.tables import delivery, file, finding, load, quarantine
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from nemflow.store.backends import Backend
+
+#: So much of a raw line stays with a finding; a rejected record is whole in the quarantine.
+FINDING_RAW_CHARS = 200
+_FINDING_COLUMNS = [column.name for column in finding.columns]
+_COLUMNS = [column.name for column in quarantine.columns]
+
+
+def append_findings(conn: sa.Connection, backend: Backend, findings: pl.DataFrame) -> None:
+    """Append findings (columns of ``MeterData.findings`` plus ``load``)."""
+    backend.append(
+        conn,
+        finding,
+        findings.with_columns(pl.col("raw").str.head(FINDING_RAW_CHARS)).select(_FINDING_COLUMNS),
+    )
+
+
+def append_records(conn: sa.Connection, backend: Backend, records: pl.DataFrame) -> None:
+    """Append rejected records: every column but id, attempts and resolved; rules as a list."""
+    first = backend.reserve(conn, quarantine, records.height)
+    rules = pl.Series([json.dumps(ids.to_list()) for ids in records["rules"]], dtype=pl.String)
+    backend.append(
+        conn,
+        quarantine,
+        records.with_columns(
+            rules.alias("rules"),
+            pl.int_range(first, first + records.height, eager=True).alias("id"),
+        ).select([name for name in _COLUMNS if name in records.columns or name == "id"]),
+    )
+
+
+def records(
+    conn: sa.Connection,
+    backend: Backend,
+    *,
+    open_only: bool = True,
+    file_id: int | None = None,
+    rule: str | None = None,
+    ids: Collection[int] | None = None,
+) -> pl.DataFrame:
+    """Rejected records; see ``Store.quarantine``."""
+    standing = sa.and_(
+        quarantine.c.resolved_by.is_(None), file.c.load == quarantine.c.load,
+        load.c.state.in_(["published", "rejected"]),
+    )  # fmt: skip
+    question = (
+        sa.select(
+            *quarantine.c,
+            delivery.c.name.label("source"),
+            load.c.delivery,
+            sa.cast(standing, sa.Integer).label("is_open"),
+        )
+        .join(file, file.c.id == quarantine.c.file)
+        .join(load, load.c.id == quarantine.c.load)
+        .join(delivery, delivery.c.id == load.c.delivery)
+        .order_by(quarantine.c.id)
+    )
+    if open_only:
+        question = question.where(standing)
+    if file_id is not None:
+        question = question.where(quarantine.c.file == file_id)
+    if ids is not None:
+        question = question.where(quarantine.c.id.in_(list(ids)))
+    found = backend.fetch(conn, question)
+    rules = pl.Series(
+        "rules", [json.loads(text) for text in found["rules"]], dtype=pl.List(pl.String)
+    )
+    found = found.with_columns(rules, pl.col("is_open").cast(pl.Boolean).alias("open"))
+    if rule is not None:
+        found = found.filter(pl.col("rules").list.contains(rule))
+    return found.select(
+        "id",
+        "file",
+        "source",
+        "line",
+        "record",
+        "nmi",
+        "suffix",
+        "day",
+        "rules",
+        "raw",
+        "header",
+        "opener",
+        "attempts",
+        "resolved_by",
+        "resolved_at",
+        "created_at",
+        "open",
+        "load",
+        "delivery",
+    ).rename({"id": "quarantine"})
+
+
+def tried(
+    conn: sa.Connection, ids: Collection[int], taken_in: Mapping[int, int], now: datetime
+) -> None:
+    """Note a replay: one more attempt each; ``taken_in`` says by which load those were resolved."""
+    every = sorted(ids)
+    for at in range(0, len(every), 500):
+        conn.execute(
+            sa.update(quarantine)
+            .where(quarantine.c.id.in_(every[at : at + 500]))
+            .values(attempts=quarantine.c.attempts + 1)
+        )
+    if taken_in:
+        resolved: list[dict[str, Any]] = [
+            {"number": number, "by": by, "now": now} for number, by in taken_in.items()
+        ]
+        conn.execute(
+            sa.update(quarantine)
+            .where(quarantine.c.id == sa.bindparam("number"))
+            .values(resolved_by=sa.bindparam("by"), resolved_at=sa.bindparam("now")),
+            resolved,
+        )
+
+
+def findings_of(conn: sa.Connection, backend: Backend, file_id: int) -> pl.DataFrame:
+    """The findings of a file's last load; see ``Store.findings``."""
+    return backend.fetch(
+        conn,
+        sa.select(delivery.c.name.label("source"), *(c for c in finding.c if c.name != "load"))
+        .join(load, load.c.id == finding.c.load)
+        .join(file, file.c.load == load.c.id)
+        .join(delivery, delivery.c.id == load.c.delivery)
+        .where(file.c.id == file_id)
+        .order_by(finding.c.line.nulls_first(), finding.c.rule),
+    )
