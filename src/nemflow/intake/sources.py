@@ -144,6 +144,8 @@ def _checked(source: object) -> One:
 
 def _check_path(path: str | os.PathLike[str]) -> None:
     shown = _printable(os.fspath(path))[:200]
+    if not shown:
+        raise UsageError("An empty path leads nowhere.", hint="Use '.' for the current folder.")
     try:
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
