@@ -20,17 +20,10 @@ REPO = HERE.parents[1]
 @pytest.fixture(scope="module")
 def complaints() -> dict[str, dict[int, str]]:
     """What mypy says, by file name and line."""
+    options = ["--no-error-summary", "--no-pretty", "--show-error-codes"]
+    files = [str(HERE / "api.py"), str(HERE / "misuse.py")]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--no-error-summary",
-            "--no-pretty",
-            "--show-error-codes",
-            str(HERE / "api.py"),
-            str(HERE / "misuse.py"),
-        ],
+        [sys.executable, "-m", "mypy", *options, *files],
         cwd=REPO,
         capture_output=True,
         text=True,
