@@ -41,6 +41,9 @@ PARTICIPANT: Final = r"^[A-Za-z0-9_-]{1,10}$"
 TRANS_CODE: Final = r"^[ACDEGNORST]$"
 SUFFIX: Final = r"^[A-HJ-NP-Z1-9][1-9A-HJ-NP-Z]$"
 
+#: Printable ASCII without the comma.
+_PRINTABLE: Final = r"[\x20-\x2B\x2D-\x7E]"
+
 #: What the letters of a requirement mean.
 REQUIREMENTS: Final[dict[str, str]] = {
     "M": "mandatory",
@@ -92,7 +95,7 @@ def _indicator(digits: str) -> Field:
 
 
 def _text(name: str, length: int, requirement: str, note: str = "") -> Field:
-    pattern = rf"^[^,\r\n]{{1,{length}}}$"
+    pattern = rf"^{_PRINTABLE}{{1,{length}}}$"
     return Field(name, f"VarChar({length})", length, requirement, pattern, note)
 
 
@@ -133,7 +136,7 @@ _STREAM: Final = Field(
     "Char(2)",
     2,
     "M/N",
-    r"^[^,\r\n]{2}$",
+    rf"^{_PRINTABLE}{{2}}$",
     "as in MSATS; often empty on reactive data streams",
 )
 _UOM: Final = Field("UOM", "VarChar(5)", 5, "M", r"^[A-Za-z]{1,5}$", "any case")
