@@ -1,0 +1,85 @@
+"""``load``: put files into the store and give an account of every day.
+
+Why: the one command that changes what is known.
+
+Promises: ``--dry-run`` gives the same account and writes nothing; Ctrl-C leaves nothing half
+loaded; exit 1 when anything was rejected.
+
+Look next: :func:`nemflow.pipeline.load`; ``summary.py`` and ``findings.py`` for what is printed.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nemflow.cli import faults
+from nemflow.cli.location import sqlite_path
+from nemflow.cli.options import DbOption, ProfileOption, settings
+from nemflow.cli.output import CsvOption, JsonOption, Output
+
+if TYPE_CHECKING:
+    from nemflow.pipeline.outcome import LoadSummary
+
+
+def load(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files, folders or archives.", metavar="PATH...")
+    ],
+    *,
+    profile: ProfileOption = None,
+    db: DbOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="The same report; nothing is written.")
+    ] = False,
+    sender: Annotated[
+        str | None, typer.Option("--sender", help="Who sent it, for the ledger.", metavar="NAME")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List every file and finding.")] = False,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Load files, folders and archives into the store."""
+    from nemflow import pipeline
+    from nemflow.cli.progress import progress_bar
+    from nemflow.store import open_store
+
+    out = Output.choose(as_json=as_json, as_csv=as_csv)
+    chosen = settings(ctx, db=db, profile=profile)
+    with ExitStack() as opened:
+        is_new = (path := sqlite_path(chosen.db)) is not None and not path.exists()
+        store = None if dry_run and is_new else opened.enter_context(open_store(chosen.db))
+        progress = opened.enter_context(progress_bar("Loading"))
+        summary = pipeline.load(
+            store,
+            paths,
+            profile=chosen.profile,
+            dry_run=dry_run,
+            progress=progress,
+            limits=chosen.limits,
+            sender=sender,
+        )
+    report(out, summary, every=every)
+    if not summary.ok:
+        raise typer.Exit(faults.PROBLEMS)
+
+
+def report(out: Output, summary: LoadSummary, *, every: bool) -> None:
+    """Print the account and, to people, the findings and where to go next."""
+    from nemflow.cli.findings import print_findings
+    from nemflow.cli.summary import print_summary
+
+    if out.form == "json":
+        out.document(summary.to_dict())
+        return
+    if summary.dry_run:
+        out.say("Dry run: nothing was written.", "bold")
+    print_summary(out, summary, every=every)
+    print_findings(out, summary.findings, every=every)
+    if not summary.ok and not summary.dry_run:
+        out.say()
+        out.say("What was kept out: nemflow quarantine", "dim")

@@ -1,0 +1,81 @@
+"""Options that several commands share, and the settings and store behind them.
+
+Why: ``--db`` and ``--profile`` mean the same everywhere.
+
+Promises: what the command line does not say comes from the environment, then ``nemflow.toml``.
+
+Look next: :mod:`nemflow.settings`.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nemflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from nemflow.settings import Settings
+    from nemflow.store import Store
+
+DbOption = Annotated[
+    str | None,
+    typer.Option("--db", help="The store: an SQLite file or a URL.", metavar="URL"),
+]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", help="Rule profile: portal (tolerant) or b2b (strict).", metavar="NAME"
+    ),
+]
+MARKET_OFFSET = timezone(timedelta(hours=10))
+
+
+def settings(ctx: typer.Context, **given: Any) -> Settings:
+    """The settings of this run; ``given`` are the command's own options by setting key."""
+    from nemflow.settings import load_settings
+
+    config = ctx.find_root().obj
+    return load_settings(config=config if isinstance(config, Path) else None, given=given)
+
+
+def open_to_read(ctx: typer.Context, db: str | None) -> Store:
+    """The store, which must be there. Raises StoreUnreachable when it is not."""
+    from nemflow.store import open_store
+
+    return open_store(settings(ctx, db=db).db, create=False)
+
+
+def a_day(text: str | None, option: str) -> date | None:
+    """``2025-03-05``, ``20250305`` or ``2025-03`` (its first day). Raises UsageError."""
+    if text is None:
+        return None
+    for layout in ("%Y-%m-%d", "%Y%m%d", "%Y-%m"):
+        try:
+            return datetime.strptime(text, layout).date()  # noqa: DTZ007  a plain day
+        except ValueError:
+            continue
+    raise UsageError(f"{option}: {text!r} is no day.", hint="Write it as 2025-03-05.")
+
+
+def a_day_or_instant(text: str | None, option: str) -> date | datetime | None:
+    """A day, or an instant as ``2025-03-05T14:30``; without an offset it is market time."""
+    if text is not None and len(text) > len("2025-03-05"):
+        return an_instant(text, option)
+    return a_day(text, option)
+
+
+def an_instant(text: str, option: str) -> datetime:
+    """``2025-03-05T14:30`` (market time) or with an offset. Raises UsageError."""
+    try:
+        instant = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(
+            f"{option}: {text!r} is no time.", hint="Write it as 2025-03-05T14:30."
+        ) from None
+    if instant.tzinfo is None:
+        return instant.replace(tzinfo=MARKET_OFFSET)
+    return instant.astimezone(MARKET_OFFSET)

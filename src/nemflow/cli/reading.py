@@ -1,0 +1,44 @@
+"""Files in chunks, with a progress bar: what ``show`` and ``convert`` read through.
+
+Why: both must cope with files larger than memory and should say how far they are.
+
+Promises: bounded memory; the profile of the settings holds; a path that is not there is wrong
+usage, before anything is read.
+
+Look next: :func:`nemflow.scan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nemflow.cli.progress import progress_bar
+from nemflow.errors import UsageError
+from nemflow.events import Progress
+
+if TYPE_CHECKING:
+    from nemflow.mdff.meterdata import MeterData
+    from nemflow.settings import Settings
+
+
+def chunks(paths: Sequence[Path], chosen: Settings, doing: str) -> Iterator[MeterData]:
+    """Everything the paths hold, chunk by chunk.
+
+    Raises:
+        UsageError: a path is not there.
+        FileRefused: one of them cannot be read as MDFF at all.
+    """
+    import nemflow
+
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"There is no file {path}.", hint="Check the path.")
+    days = 0
+    with progress_bar(doing) as progress:
+        for number, path in enumerate(paths):
+            for data in nemflow.scan(path, profile=chosen.profile):
+                days += data.frame_days.height + data.register_reads.height
+                progress(Progress(str(path), number, days, 0, None))
+                yield data

@@ -1,0 +1,40 @@
+"""A file that appears whole or not at all.
+
+Why: a stopped or failed command must not leave half a file that someone then uses.
+
+Promises: what is written lies beside its place under a temporary name and is renamed at the end;
+on any error, Ctrl-C included, it is removed and what was there before is untouched.
+
+Look next: ``convert.py`` and ``make.py`` write through it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nemflow.errors import UsageError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The temporary path to write to; it takes the place of ``path`` when the block ends well.
+
+    Raises:
+        UsageError: the folder is not there, or the path is a folder.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", hint="Give the name of a file.")
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent}.", hint="Make it, or name another.")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield draft
+        with draft.open("rb") as written:
+            os.fsync(written.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
