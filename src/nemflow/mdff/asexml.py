@@ -210,8 +210,8 @@ class _Reader:
         fed = 0
         try:
             for chunk in self._chunks(stream):
-                self.parser.Parse(chunk, False)
                 fed += len(chunk)
+                self.parser.Parse(chunk, False)
                 if fed - max(0, self.parser.CurrentByteIndex) > _TOKEN_BYTES:
                     raise self.refused("one of its tags or comments has no end")
             self.parser.Parse(b"", True)
