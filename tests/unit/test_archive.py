@@ -12,7 +12,7 @@ import threading
 import warnings
 import zipfile
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import pytest
@@ -765,6 +765,13 @@ def test_stopping_early_leaves_nothing_open():
     found = members(honest_zip({"a": DAY, "b": DAY}), limits=Limits(memory_bytes=1))
     next(found).close()
     found.close()
+
+
+def test_every_limit_is_documented_with_its_default():
+    """The page on archives lists each limit and what it is."""
+    page = (Path(__file__).parents[2] / "docs" / "archives.md").read_text(encoding="utf-8")
+    for limit in fields(Limits):
+        assert f"| `{limit.name}` | {limit.default:,} |" in page
 
 
 # ── anything at all ───────────────────────────────────────────────────────────────────────
