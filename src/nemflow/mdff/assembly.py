@@ -121,7 +121,6 @@ def _select(
     if "method" in schema and "code" in frame.columns:
         frame = frame.with_columns(
             pl.col("qm").alias("quality_method"),
-            pl.col("code").alias("reason_code"),
             fields.none_if_empty(pl.col("reason_text")).alias("reason_text"),
         )
     source = _named(frame["src"], names)
@@ -309,10 +308,7 @@ _TWIN_COLUMNS: Final = [
 
 def _with_hash(days: pl.DataFrame, scale: int) -> pl.DataFrame:
     """Days with ``hash``, their content hash."""
-    bare = days.with_columns(
-        pl.col("qm").alias("quality_method"), pl.col("code").alias("reason_code")
-    )
-    hashes = content.hashes_of(bare, scale)
+    hashes = content.hashes_of(days.with_columns(pl.col("qm").alias("quality_method")), scale)
     return days.with_columns(hashes.alias("hash"))
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from nemflow.mdff import quality
 from nemflow.mdff.meterdata import relist
 from nemflow.mdff.quality import RANKING
 
@@ -64,7 +65,7 @@ def hashes_of(days: pl.DataFrame, scale: int) -> pl.Series:
 def _canonical(days: pl.DataFrame, scale: int) -> pl.DataFrame:
     if days.is_empty():
         return pl.DataFrame(schema=_SCHEMA)
-    values, scales = _shrunk(days["values"], scale)
+    values, scales = _shrunk(_without_withdrawn(days), scale)
     ints = _json(values)
     missing = values.list.eval(pl.element().null_count()).list.first().cast(pl.UInt16)
     highest = values.list.eval(pl.element().abs()).list.max()
@@ -100,6 +101,23 @@ _SCHEMA = pl.Schema(
         "reason_text": pl.String,
     }
 )
+
+
+def _without_withdrawn(days: pl.DataFrame) -> pl.Series:
+    """The values, null where the withdrawn flag N says that none is known (spec 5.5)."""
+    values = days["values"]
+    flagged = quality.has_withdrawn(days)
+    if not flagged.any():
+        return values
+    odd = days.filter(flagged).with_columns(pl.col("values").list.len().alias("per_day"))
+    flags = quality.of_each_interval(odd)
+    kept = pl.DataFrame({"v": odd["values"].explode(empty_as_null=False), "q": flags}).select(
+        pl.when(pl.col("q").ne_missing("N")).then(pl.col("v"))
+    )
+    places = flagged.arg_true()
+    mended = relist(kept.to_series(), odd["values"])
+    order = pl.concat([(~flagged).arg_true(), places]).arg_sort()
+    return pl.concat([values.filter(~flagged), mended]).gather(order)
 
 
 def _hashes(frame: pl.DataFrame) -> Iterable[str]:

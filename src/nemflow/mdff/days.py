@@ -21,11 +21,10 @@ import polars as pl
 from nemflow.mdff import codes, fields, quality
 from nemflow.mdff.fields import filled, none_if_empty
 from nemflow.mdff.findings import Check, Findings
-from nemflow.mdff.meterdata import MARKET, SPAN, relist
+from nemflow.mdff.meterdata import MARKET, SPAN
 
 #: No interval meter data of the market is older.
 EARLIEST: Final = date(1998, 1, 1)
-_N_ONLY = "N"
 _MARKET_CLOCK = timezone(timedelta(hours=10))
 
 
@@ -173,55 +172,37 @@ def _check_limits(
         )  # fmt: skip
 
 
-def without_withdrawn(rows: pl.DataFrame, found: Findings) -> pl.DataFrame:
-    """Judge empty cells with the 400s at hand, and blank the values flagged N.
+def check_gaps(rows: pl.DataFrame, found: Findings) -> None:
+    """I004 for empty cells, judged with the 400s at hand.
 
-    The withdrawn flag N says that no value is known: whatever stands there is null (5.5).
-    An empty cell anywhere else is missing (I004).
+    An empty cell under the withdrawn flag N says what the flag says, that no value is known
+    (5.5); anywhere else a value is missing.
     """
-    n_spans = pl.col("spans").list.eval(pl.element().struct.field("quality") == _N_ONLY).list.any()
-    flagged = (pl.col("qm") == _N_ONLY) | n_spans.fill_null(value=False)
-    gappy = pl.col("gaps").list.len() > 0
-    odd = rows.filter(flagged | gappy)
+    odd = rows.filter(pl.col("gaps").list.len() > 0)
     if odd.is_empty():
-        return rows
-    pieces = quality.segments(
-        odd.with_columns(
-            pl.col("qm").str.head(1).alias("quality"), pl.lit(None, pl.String).alias("method"),
-            pl.col("code").alias("reason_code"),
-        )
-    )  # fmt: skip
-    intervals = (
-        pieces.with_columns(pl.int_ranges("start", pl.col("end") + 1).alias("interval"))
-        .explode("interval")
-        .select("place", "interval", "quality")
+        return
+    flags = quality.of_each_interval(odd)
+    places = odd.select("row", "src", "target", "gaps", n="per_day").with_columns(
+        pl.int_ranges(1, pl.col("n").cast(pl.Int64) + 1, dtype=pl.UInt16).alias("interval")
     )
-    gaps = (
-        odd.with_row_index("place")
-        .filter(gappy)
-        .explode("gaps")
-        .join(intervals, left_on=["place", "gaps"], right_on=["place", "interval"], how="left")
-        .filter(pl.col("quality") != _N_ONLY)
+    missing = (
+        places.explode("interval")
+        .with_columns(flags)
+        .filter(pl.col("gaps").list.contains(pl.col("interval")) & pl.col("quality").ne_missing("N"))
+        .group_by("row", "src", "target", maintain_order=True)
+        .agg(pl.col("interval").first().alias("first"), pl.len().alias("count"))
     )
-    missing = gaps.group_by("row", "src", "target", maintain_order=True).agg(
-        pl.col("gaps").first().alias("first"), pl.len().alias("count")
+    more = pl.format(
+        "the value is missing, as are {} more of this record; they are kept as null, never 0",
+        pl.col("count") - 1,
     )
     found.add(
         missing,
         Check("I004", pl.lit(value=True), pl.format("IntervalValue{}", pl.col("first")),
               pl.lit(""),
-              pl.when(pl.col("count") > 1)
-              .then(pl.format("the value is missing, as are {} more of this record; "
-                              "they are kept as null, never 0", pl.col("count") - 1))
+              pl.when(pl.col("count") > 1).then(more)
               .otherwise(pl.lit("the value is missing; it is kept as null, never 0"))),
     )  # fmt: skip
-    values = odd["values"]
-    kept = pl.DataFrame(
-        {"v": values.explode(empty_as_null=False), "q": intervals["quality"]}
-    ).select(pl.when(pl.col("q") != _N_ONLY).then(pl.col("v")))
-    mended = odd.with_columns(relist(kept.to_series(), values).alias("values"))
-    rest = rows.filter(~(flagged | gappy.fill_null(value=False)).fill_null(value=False))
-    return pl.concat([rest, mended]).sort("row")
 
 
 def with_spans(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
@@ -241,6 +222,7 @@ def qualified(rows: pl.DataFrame) -> pl.DataFrame:
         given.str.to_uppercase(),
         fields.code_of(pl.col("reason")).alias("code"),
     ).with_columns(
+        pl.col("code").alias("reason_code"),
         none_if_empty(pl.col("qm").str.head(1)).alias("quality"),
         none_if_empty(pl.col("qm").str.slice(1, 2)).alias("method"),
     )

@@ -77,8 +77,8 @@ def _rows(options: Options, first: int, end: int) -> pl.DataFrame:
         return pl.lit(pl.Series(choices, dtype=dtype)).gather(index)
 
     units = [recipe(suffix).uom for suffix in suffixes]
-    # The settlement stream nets the active channels; reactive ones usually have none.
-    nets = [f"N{s[1]}" if unit == "kWh" else None for s, unit in zip(suffixes, units, strict=True)]
+    # The settlement stream nets the active channels; others stand for themselves.
+    nets = [f"N{s[1]}" if unit == "kWh" else s for s, unit in zip(suffixes, units, strict=True)]
     epoch_day = pl.lit((options.first_day - date(1970, 1, 1)).days, dtype=pl.Int64)
     return frame.with_columns(
         nmi=of(options.nmi_list, meter, pl.String),

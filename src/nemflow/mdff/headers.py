@@ -52,7 +52,7 @@ def read_headers(
     )
     version, stamp = pl.col("f2").fill_null(""), pl.col("f3").fill_null("")
     rows = rows.with_columns(
-        version.str.to_uppercase().alias("version"), fields.stamp_of(stamp).alias("at")
+        version.str.to_uppercase().alias("version"), fields.stamp_of(stamp).alias("file_at")
     )
     parties = [
         Check("F007", (pl.col(name).fill_null("") == "") | (pl.col(name).str.len_chars() > 10),
@@ -67,11 +67,11 @@ def read_headers(
             Check("F017", (pl.col("version") != version)
                   & pl.col("version").is_in(["NEM12", "NEM13"]), "VersionHeader", version,
                   "in lower case"),
-            Check("F007", pl.col("at").is_null(), "DateTime", stamp,
+            Check("F007", pl.col("file_at").is_null(), "DateTime", stamp,
                   "not a date-time CCYYMMDDhhmm"),
-            Check("F007", pl.col("at").is_not_null() & ~stamp.str.contains(fields.STAMP12),
+            Check("F007", pl.col("file_at").is_not_null() & ~stamp.str.contains(fields.STAMP12),
                   "DateTime", stamp, "12 digits CCYYMMDDhhmm expected; read all the same"),
-            Check("F007", pl.col("at") > pl.lit(now + timedelta(days=1)).dt.convert_time_zone(MARKET),
+            Check("F007", pl.col("file_at") > pl.lit(now + timedelta(days=1)).dt.convert_time_zone(MARKET),
                   "DateTime", stamp, "more than a day in the future"),
             Check("F015", pl.col("padded") > 0, "", None,
                   pl.format("{} empty fields after the last one", pl.col("padded"))),
@@ -82,7 +82,7 @@ def read_headers(
     said = rows.select(
         "part",
         version_header="version",
-        file_at="at",
+        file_at="file_at",
         from_participant=none_if_empty(pl.col("f4")),
         to_participant=none_if_empty(pl.col("f5")),
     )

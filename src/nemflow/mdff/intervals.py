@@ -125,7 +125,8 @@ def _clean(
         good = block if match.all() else block.filter(match)
         if good.is_empty():
             return match, pl.Series([], dtype=pl.Int64)
-        joined = ",".join(good.to_list()).encode()
+        # the last number is ours: an empty field at the very end would not count as one
+        joined = f"{','.join(good.to_list())},0".encode()
         numbers = pl.read_csv(
             joined,
             has_header=False,
@@ -134,7 +135,7 @@ def _clean(
             ignore_errors=True,
             schema={"value": pl.Decimal(38, decimals)},
         ).to_series()
-        grid = numbers.reshape((good.len(), width)).arr.slice(2, per_day, as_array=True)
+        grid = numbers.head(-1).reshape((good.len(), width)).arr.slice(2, per_day, as_array=True)
         return match, grid.reshape((-1,)).to_physical().cast(pl.Int64)
 
     blocks = list(_blocks(text))

@@ -85,11 +85,11 @@ def read_events(rows: pl.DataFrame, days: pl.DataFrame, found: Findings) -> pl.D
     Returns:
         One row per day that has 400s: ``row`` and ``spans`` (valid ranges only, ascending).
     """
-    rows = fields.split(rows.filter(pl.col("r300").is_not_null()), 6, found)
+    rows = rows.filter(pl.col("r300").is_not_null()).with_columns(pl.col("r300").alias("target"))
+    rows = fields.split(rows, 6, found)
     number = r"^[0-9]{1,4}$"
     rows = (
         rows.with_columns(
-            pl.col("r300").alias("target"),
             pl.when(pl.col("f2").str.contains(number)).then(pl.col("f2")).cast(pl.UInt16).alias("start"),
             pl.when(pl.col("f3").str.contains(number)).then(pl.col("f3")).cast(pl.UInt16).alias("end"),
             pl.col("f4").fill_null("").str.to_uppercase().alias("qm"),
@@ -120,7 +120,8 @@ def read_events(rows: pl.DataFrame, days: pl.DataFrame, found: Findings) -> pl.D
             *flag_checks("", forbidden="V", on=pl.col("day")),
         ],
     )  # fmt: skip
-    usable = rows.filter(in_range & pl.col("qm").str.contains(PATTERN) & (pl.col("qm") != "V"))
+    # a flag without its method rejects the day, but still says more than the 300's own
+    usable = rows.filter(in_range & pl.col("qm").str.head(1).is_in(list("AESFN")))
     _check_cover(rows.filter(in_range), found)
     return (
         usable.sort("r300", "start", maintain_order=True)
@@ -184,6 +185,26 @@ def _check_cover(rows: pl.DataFrame, found: Findings) -> None:
                             end + 1, pl.col("per_day")), mild),
         ],
     )  # fmt: skip
+
+
+def of_each_interval(days: pl.DataFrame) -> pl.Series:
+    """The flag in force for every interval of every day, one after the other.
+
+    Args:
+        days: as for :func:`segments`.
+    """
+    pieces = segments(days)
+    length = (pl.col("end") - pl.col("start") + 1).cast(pl.UInt32)
+    return pieces.select(
+        pl.col("quality").repeat_by(length).explode(empty_as_null=False)
+    ).to_series()
+
+
+def has_withdrawn(days: pl.DataFrame) -> pl.Series:
+    """Which days have an interval with the withdrawn flag N, by themselves or by a 400."""
+    spanned = pl.col("spans").list.eval(pl.element().struct.field("quality") == "N").list.any()
+    own = (pl.col("quality") == "N") & (pl.col("spans").list.len() == 0)
+    return days.select((spanned | own).fill_null(value=False)).to_series()
 
 
 def segments(days: pl.DataFrame) -> pl.DataFrame:

@@ -26,7 +26,7 @@ from nemflow.errors import FileRefused, UsageError
 from nemflow.mdff import assembly, days, headers, intervals, quality, registers, streams, structure
 from nemflow.mdff.findings import Check, Findings
 from nemflow.mdff.lines import Numbered, Text, number
-from nemflow.mdff.meterdata import MeterData
+from nemflow.mdff.meterdata import STAMP, MeterData
 from nemflow.mdff.rules import PROFILES
 
 __all__ = ["Parser", "Text"]
@@ -164,7 +164,7 @@ class Parser:
                 chosen = lines.filter(kind.is_in(wanted) if len(wanted) > 1 else kind == wanted[0])
             about = heads.select("part", "file_at")
             if about.height == 1:
-                return chosen.with_columns(pl.lit(about["file_at"].first()).alias("file_at"))
+                return chosen.with_columns(pl.lit(about["file_at"].first(), STAMP).alias("file_at"))
             return chosen.join(about, on="part", how="left", maintain_order="left")
 
         read = streams.read_streams(of(200), found)
@@ -183,7 +183,7 @@ class Parser:
         placed = days.with_spans(placed, spans).with_columns(
             pl.col("row").is_in(events["r300"].drop_nulls().implode()).alias("has_events")
         )
-        placed = days.without_withdrawn(placed, found)
+        days.check_gaps(placed, found)
         placed = days.stamped(placed, found, self.now)
         days.check_days(placed, found, self.now, values.scale, self.value_limits)
         _check_first_day(placed, found, state)

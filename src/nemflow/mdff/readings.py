@@ -40,9 +40,10 @@ def long(data: MeterData, exact: bool) -> pl.DataFrame:
         own = ("quality", "method", "reason_code", "reason_text")
         days = days.drop(own)[pieces["place"]].with_columns(
             pieces["start"],
+            pieces["end"],
             *(pieces[name] for name in own),
         )
-        length = pieces["end"] - pieces["start"] + 1
+        length = pl.col("end") - pl.col("start") + 1
         days = days.with_columns(pl.col("values").list.slice(pl.col("start") - 1, length))
         first = pl.col("start").cast(pl.Int64) - 1
     else:

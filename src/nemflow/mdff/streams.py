@@ -34,7 +34,7 @@ def read_streams(rows: pl.DataFrame, found: Findings) -> pl.DataFrame:
         next_scheduled_read), with ``per_day`` = intervals in a day, null when values cannot
         be placed.
     """
-    rows = fields.split(rows, 10, found).with_columns(pl.col("row").alias("target"))
+    rows = fields.split(rows.with_columns(pl.col("row").alias("target")), 10, found)
     rows = identified(rows, pl.col("f2"), found)
     unit = pl.col("f8").str.to_uppercase()
     minutes = pl.when(pl.col("f9").str.contains(r"^[0-9]{1,4}$")).then(pl.col("f9"))
