@@ -79,19 +79,21 @@ def profile(
 def calendar(days: Mapping[date, float | None], *, title: str, unit: str) -> Text:
     """Every day as a block, weeks as columns, one band per year; darker is more.
 
+    The four shades hold a quarter of the days each, so that one odd day does not wash out the
+    others; the legend says up to which total each shade goes.
+
     Args:
         days: day -> total, in ``unit``; None: the day is there but has no total.
         title: what is drawn.
         unit: of the totals, e.g. ``kWh per day``.
     """
-    totals = [float(total) for total in days.values() if total is not None]
-    low, high = min(totals, default=0.0), max(totals, default=0.0)
+    steps = _quarters([float(total) for total in days.values() if total is not None])
     picture = Text(f"{title} ({unit})\n", style="bold")
     bands = list(_bands(min(days), max(days)))
     cell = 2 if all(_weeks(*band) * 2 + 6 <= WIDTH for band in bands) else 1
     for first, last in bands:
-        _band(picture, days, (first, last), (low, high), cell)
-    _legend(picture, low, high, any(total is None for total in days.values()))
+        _band(picture, days, (first, last), steps, cell)
+    _legend(picture, steps, any(total is None for total in days.values()))
     return picture
 
 
@@ -130,7 +132,7 @@ def _band(
     picture: Text,
     days: Mapping[date, float | None],
     span: tuple[date, date],
-    scale: tuple[float, float],
+    steps: Sequence[float],
     cell: int,
 ) -> None:
     """One year (or less): a line of month names and seven lines of weekdays."""
@@ -145,7 +147,7 @@ def _band(
             elif day not in days:
                 picture.append(("·" if _unicode() else "-").ljust(cell), "dim")
             else:
-                picture.append(*_shade(days[day], *scale, cell))
+                picture.append(*_shade(days[day], steps, cell))
         picture.append("\n")
 
 
@@ -155,29 +157,47 @@ def _month_line(first: date, last: date, cell: int) -> str:
     months = [first, *(date(first.year, m, 1) for m in range(first.month + 1, last.month + 1))]
     for begin in months:
         column = (_weeks(first, begin) - 1) * cell
-        if len(line) <= column:
+        if len(line) <= column + 2 * cell:  # a month may be named up to two weeks late
             line = line.ljust(column) + _MONTHS[begin.month - 1] + " "
     return line.rstrip()
 
 
-def _shade(total: float | None, low: float, high: float, cell: int) -> tuple[str, str]:
+def _quarters(totals: list[float]) -> list[float]:
+    """The totals up to which each shade goes; fewer than four when there are few totals."""
+    ranked = sorted(totals)
+    if not ranked:
+        return []
+    bounds = [ranked[min(len(ranked) * n // 4, len(ranked) - 1)] for n in (1, 2, 3)]
+    return sorted({*bounds, ranked[-1]})
+
+
+def _shades(steps: Sequence[float]) -> list[tuple[str, str]]:
+    """Character and colour of each step, the last one always the darkest."""
+    shades = _SHADES if _unicode() else _ASCII_SHADES
+    return list(zip(shades, _GREENS, strict=True))[-len(steps) :]
+
+
+def _shade(total: float | None, steps: Sequence[float], cell: int) -> tuple[str, str]:
     """The block and the colour of one day."""
     if total is None:
         return "?".ljust(cell), "dim"
-    level = 0 if high <= low else min(int((total - low) / (high - low) * 4), 3)
-    shades = _SHADES if _unicode() else _ASCII_SHADES
-    return shades[level] * cell, _GREENS[level]
+    level = next(number for number, step in enumerate(steps) if total <= step)
+    shade, colour = _shades(steps)[level]
+    return shade * cell, colour
 
 
-def _legend(picture: Text, low: float, high: float, some_empty: bool) -> None:
+def _legend(picture: Text, steps: Sequence[float], some_empty: bool) -> None:
     """What the shades mean."""
-    shades = _SHADES if _unicode() else _ASCII_SHADES
-    picture.append(f"      {low:,.4g} ")
-    for shade, colour in zip(shades, _GREENS, strict=True):
+    picture.append("      ")
+    if steps:
+        picture.append("up to  ", "dim")
+    for step, (shade, colour) in zip(steps, _shades(steps), strict=True):
         picture.append(shade * 2, colour)
-    picture.append(f" {high:,.4g}   {'·' if _unicode() else '-'} no data")
+        picture.append(f" {step:,.4g}  ")
+    picture.append("·" if _unicode() else "-", "dim")
+    picture.append(" no data")
     if some_empty:
-        picture.append("   ? day without values")
+        picture.append("  ? without values")
 
 
 def _unicode() -> bool:

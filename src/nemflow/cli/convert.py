@@ -66,7 +66,7 @@ _WRITTEN = (
 
 def convert(
     ctx: typer.Context,
-    inputs: Annotated[list[Path], typer.Argument(help="Files or archives.", metavar="IN...")],
+    inputs: Annotated[list[Path], typer.Argument(help="Files or archives.", metavar="IN")],
     *,
     target: Annotated[
         Path,

@@ -47,6 +47,10 @@ def print_findings(out: Output, findings: pl.DataFrame, *, every: bool = False) 
         findings: as ``MeterData.findings``.
         every: all places, not the first three of each rule.
     """
+    sources = findings["source"].unique()
+    if sources.len() == 1:
+        out.say()
+        out.say(f"In {sources[0]}:")
     for rows in _by_rule(findings):
         first = rows[0]
         severity = str(first["severity"])
@@ -59,7 +63,8 @@ def print_findings(out: Output, findings: pl.DataFrame, *, every: bool = False) 
         shown = rows if every else rows[:FEW]
         todos = {row["todo"] for row in shown}
         for row in shown:
-            out.say(f"  {_place(row)}: {row['message']}{_quoted(row)}")
+            place = _place(row, with_source=sources.len() > 1)
+            out.say(f"  {place}: {row['message']}{_quoted(row)}")
             if len(todos) > 1:
                 out.say(f"    -> {row['todo']}", "green")
         if len(shown) < len(rows):
@@ -101,14 +106,14 @@ def _title(rule_id: str) -> str:
     return known.title if known else ""
 
 
-def _place(row: Mapping[str, Any]) -> str:
+def _place(row: Mapping[str, Any], *, with_source: bool) -> str:
     """``day.csv, line 12, IntervalValue37``; a finding on the whole file has no line."""
-    parts = [str(row["source"])]
+    parts = [str(row["source"])] if with_source else []
     if row["line"] is not None:
         parts.append(f"line {row['line']}")
     if row["field"]:
         parts.append(str(row["field"]))
-    return ", ".join(parts)
+    return ", ".join(parts) or "whole file"
 
 
 def _quoted(row: Mapping[str, Any]) -> str:
@@ -117,4 +122,4 @@ def _quoted(row: Mapping[str, Any]) -> str:
     if not value or str(value) in str(row["message"]):
         return ""
     text = str(value)
-    return f" Found: {text[:_VALUE_WIDTH]!r}{'…' if len(text) > _VALUE_WIDTH else ''}"
+    return f" (found {text[:_VALUE_WIDTH]!r}{'…' if len(text) > _VALUE_WIDTH else ''})"

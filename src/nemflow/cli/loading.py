@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def load(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(help="Files, folders or archives.", metavar="PATH...")
+        list[Path], typer.Argument(help="Files, folders or archives.", metavar="PATH")
     ],
     *,
     profile: ProfileOption = None,

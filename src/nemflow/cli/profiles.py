@@ -175,6 +175,7 @@ class Picture:
         if any(value is not None for value in values):
             unit = f"{self.uom} per {length} min" if sums(self.uom) else self.uom
             out.draw(charts.profile(values, title=f"{name}: the average day", unit=unit))
+            out.say()
         if len(self._days) > 1:
             unit = f"{self.uom} per day" if sums(self.uom) else f"{self.uom}, mean of the day"
             out.draw(charts.calendar(self.calendar(), title=f"{name}: day by day", unit=unit))

@@ -21,8 +21,8 @@ from typer.core import TyperGroup
 
 from nemflow._version import __version__
 from nemflow.cli import demo, doctor, faults, ledger, loading, lookup, make, query, repair, upkeep
+from nemflow.cli.checking import check
 from nemflow.cli.convert import convert
-from nemflow.cli.inspect import check
 from nemflow.cli.show import show
 
 _HELP_WIDTH = 100

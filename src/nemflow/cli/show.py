@@ -181,7 +181,7 @@ def _stream_row(stream: Stream) -> dict[str, Any]:
         "minutes": sorted(stream.minutes),
         "intervals": stream.intervals,
         "missing": stream.missing,
-        "total": stream.total if stream.is_energy else None,
+        "total": stream.total if stream.is_energy and stream.mean is not None else None,
         "mean": stream.mean,
         "uom": stream.uom,
         "quality": wording.mixture(stream.quality),
@@ -197,9 +197,9 @@ def meaning(suffix: str) -> str:
 
 
 def _print(
-    *,
     out: Output,
     file: Path,
+    *,
     survey: Survey,
     streams: list[Stream],
     rest: _Rest,
@@ -209,10 +209,11 @@ def _print(
     from nemflow.cli.findings import in_words, print_findings
 
     out.say(str(file), "bold")
-    _print_headers(out, rest.headers)
+    _print_headers(out, file, rest.headers)
     out.say()
     if len(streams) > PARAGRAPHS:
         out.rows(_STREAMS, [_stream_row(stream) for stream in streams], at_most=60)
+        out.say()
     else:
         for stream in streams:
             _print_stream(out, stream)
@@ -230,16 +231,19 @@ def _print(
     print_findings(out, rest.findings)
 
 
-def _print_headers(out: Output, headers: pl.DataFrame) -> None:
+def _print_headers(out: Output, file: Path, headers: pl.DataFrame) -> None:
     """The 100 records, at most five in full."""
     for row in headers.head(5).iter_rows(named=True):
         sent = wording.minute(row["file_at"]) or "no DateTime"
+        if not (row["from_participant"] or row["to_participant"] or row["file_at"]):
+            out.say(f"  {row['version_header'] or 'MDFF'}, nothing known of its sender")
+            continue
         line = f"  {row['version_header'] or 'no header'} from {row['from_participant'] or '?'} "
         line += f"to {row['to_participant'] or '?'}, {sent}"
         if row["message_id"]:
             line += f", aseXML message {row['message_id']}"
         if headers["source"].n_unique() > 1:
-            line += f"  ({row['source']})"
+            line += f"  ({row['source'].removeprefix(f'{file}/')})"
         out.say(line)
     if headers.height > 5:
         out.say(f"  … and {wording.count(headers.height - 5, 'more header')}", "dim")
@@ -257,10 +261,12 @@ def _print_stream(out: Output, stream: Stream) -> None:
         f"  {wording.count(stream.days, 'day')}{kept_out}: {span}, {minutes} min, "
         f"{wording.count(stream.intervals, 'interval')}"
     )
-    if stream.is_energy:
+    if stream.mean is None:
+        amount = "no values"
+    elif stream.is_energy:
         amount = f"total {wording.decimal(stream.total)} {stream.uom}"
     else:
-        amount = f"mean {wording.cell(float(stream.mean))} {stream.uom}" if stream.mean else "empty"
+        amount = f"mean {wording.cell(float(stream.mean))} {stream.uom}"
     holes = f", {wording.count(stream.missing, 'interval')} missing" if stream.missing else ""
-    out.say(f"  {amount}{holes}; quality {wording.mixture(stream.quality)}")
+    out.say(f"  {amount}{holes}; {wording.mixture(stream.quality, words=True)}")
     out.say()

@@ -35,10 +35,10 @@ _STAMP: Final = "%Y-%m-%d %H:%M:%S"
 
 _SIMPLE_HEAD: Final = """\
 -- Consumption of each NMI in kWh: the sum of its E streams. No feed-in, no reactive energy.
--- "timestamp" is the start of the interval in market time, UTC+10 all year.
+-- timestamp is the start of the interval in market time, UTC+10 all year.
 -- CREATE TABLE meter_readings (
---   nmi varchar(10) NOT NULL, "timestamp" timestamp NOT NULL, consumption numeric,
---   UNIQUE (nmi, "timestamp"));
+--   nmi varchar(10) NOT NULL, timestamp timestamp NOT NULL, consumption numeric,
+--   UNIQUE (nmi, timestamp));
 """
 _FULL: Final = (
     "source", "nmi", "suffix", "register_id", "meter_serial", "uom", "interval_start",
@@ -77,7 +77,7 @@ def write_simple(chunks: Iterator[MeterData], draft: Path) -> int:
         for nmis in _batches(kept):
             mine = kept.filter(pl.col("nmi").is_in(nmis)).collect()
             table = _consumption(mine)
-            rows += _insert(out, 'meter_readings (nmi, "timestamp", consumption)', table)
+            rows += _insert(out, "meter_readings (nmi, timestamp, consumption)", table)
     return rows
 
 
@@ -179,12 +179,14 @@ def _insert(out: TextIO, into: str, table: pl.DataFrame) -> int:
 
 
 def _literal(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A column as SQL literals: quotes doubled, control characters gone, NULL where empty."""
+    """A column as SQL literals: quotes doubled, control characters gone, NULL where empty.
+
+    A backslash becomes a slash: MySQL would take it for an escape and run what follows.
+    """
     column = pl.col(name)
     if isinstance(dtype, pl.String):
-        text = column.str.replace_all(r"[\x00-\x1f\x7f]", " ").str.replace_all(
-            "'", "''", literal=True
-        )
+        plain = column.str.replace_all(r"[\x00-\x1f\x7f]", " ").str.replace_all(r"\\", "/")
+        text = plain.str.replace_all("'", "''", literal=True)
         shown = pl.lit("'") + text + "'"
     elif isinstance(dtype, pl.Datetime):
         local = column.dt.convert_time_zone(MARKET) if dtype.time_zone else column

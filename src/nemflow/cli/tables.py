@@ -50,7 +50,8 @@ def _tables(chunks: Iterator[MeterData], *, exact: bool) -> Iterator[pl.DataFram
         else:
             table = data.readings(exact=exact)
         if not table.is_empty():
-            yield table.with_columns(pl.col("rejected_by").list.join(" "))
+            rules = pl.col("rejected_by")
+            yield table.with_columns(pl.when(rules.list.len() > 0).then(rules.list.join(" ")))
 
 
 def _append(form: str, tables: Iterator[pl.DataFrame], draft: Path) -> int:
@@ -60,7 +61,10 @@ def _append(form: str, tables: Iterator[pl.DataFrame], draft: Path) -> int:
         for table in tables:
             if form == "csv":
                 spreadsheet_safe(table).write_csv(
-                    out, include_header=rows == 0, datetime_format=_STAMP
+                    out,
+                    include_header=rows == 0,
+                    datetime_format=_STAMP,
+                    float_scientific=False,
                 )
             else:
                 _with_times_as_text(table).write_ndjson(out)

@@ -36,7 +36,7 @@ _FILES = (
 def check(
     ctx: typer.Context,
     files: Annotated[
-        list[Path], typer.Argument(help="Files, folders or archives.", metavar="FILE...")
+        list[Path], typer.Argument(help="Files, folders or archives.", metavar="FILE")
     ],
     *,
     profile: ProfileOption = None,
