@@ -188,7 +188,9 @@ def check_gaps(rows: pl.DataFrame, found: Findings) -> None:
     missing = (
         places.explode("interval")
         .with_columns(flags)
-        .filter(pl.col("gaps").list.contains(pl.col("interval")) & pl.col("quality").ne_missing("N"))
+        .filter(
+            pl.col("gaps").list.contains(pl.col("interval")) & pl.col("quality").ne_missing("N")
+        )
         .group_by("row", "src", "target", maintain_order=True)
         .agg(pl.col("interval").first().alias("first"), pl.len().alias("count"))
     )

@@ -85,6 +85,8 @@ def read_events(rows: pl.DataFrame, days: pl.DataFrame, found: Findings) -> pl.D
     Returns:
         One row per day that has 400s: ``row`` and ``spans`` (valid ranges only, ascending).
     """
+    if rows.is_empty():
+        return pl.DataFrame(schema={"row": pl.UInt32, "spans": pl.List(SPAN)})
     rows = rows.filter(pl.col("r300").is_not_null()).with_columns(pl.col("r300").alias("target"))
     rows = fields.split(rows, 6, found)
     number = r"^[0-9]{1,4}$"

@@ -11,7 +11,8 @@ Spec: 2.7, 2.8, 5.2, 5.6, 10 (A rules). Next: :mod:`nemflow.mdff.reader`.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from typing import Final
 
@@ -20,6 +21,7 @@ import polars as pl
 from nemflow.mdff import codes, days, fields, quality, streams
 from nemflow.mdff.fields import filled, none_if_empty
 from nemflow.mdff.findings import Check, Findings
+from nemflow.mdff.meterdata import SERVICE_EVENTS, STAMP
 
 _QUANTITY: Final = r"^-?(?:[0-9]{1,15}(?:\.[0-9]{0,23})?|\.[0-9]{1,23})$"
 _READ: Final = r"^[0-9]{1,15}(?:\.[0-9]+)?$"
@@ -31,6 +33,11 @@ _CONTENT: Final = (
     "previous_reason_code", "previous_reason_text", "current_read", "current_at",
     "current_quality_method", "current_reason_code", "current_reason_text", "quantity", "uom",
 )  # fmt: skip
+#: The columns of a line that are used here.
+_LINES: Final = {
+    "row": pl.UInt32, "src": pl.UInt32, "line": pl.UInt32, "block": pl.UInt32,
+    "text": pl.String, "file_at": STAMP,
+}  # fmt: skip
 KEY: Final = ("src", "nmi", "suffix", "register_id", "meter_serial", "previous_at")
 
 
@@ -41,6 +48,19 @@ def read_registers(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.Dat
         One row per 250 that has a quantity field, with the columns of
         ``MeterData.register_reads`` except source and rejected_by, and row, src, target.
     """
+    if rows.is_empty():
+        return _no_reads().clone()
+    return _read(rows, found, now)
+
+
+@cache
+def _no_reads() -> pl.DataFrame:
+    """The result for a file without 250s, made once: most files have none."""
+    rows = pl.DataFrame(schema=_LINES)
+    return _read(rows, Findings("portal"), datetime(2000, 1, 1, tzinfo=UTC))
+
+
+def _read(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
     rows = fields.split(rows.with_columns(pl.col("row").alias("target")), 23, found)
     found.run(
         rows,
@@ -258,6 +278,9 @@ def read_service_events(rows: pl.DataFrame, parents: pl.DataFrame, found: Findin
     Returns:
         The columns of ``MeterData.service_events`` except source, and src.
     """
+    if rows.is_empty():
+        columns = {"src": pl.UInt32} | dict(SERVICE_EVENTS)
+        return pl.DataFrame(schema={n: t for n, t in columns.items() if n != "source"})
     rows = rows.with_columns(pl.coalesce("r300", "r250").alias("target"))
     rows = fields.split(rows.filter(pl.col("target").is_not_null()), 5, found)
     is500 = pl.col("kind") == 500

@@ -204,20 +204,21 @@ def _blocks(headers: pl.DataFrame, rows: dict[str, pl.DataFrame]) -> pl.DataFram
         frame.select(*key, pl.lit(kind).alias("kind")) for kind, frame in rows.items()
     )
     counts = counts.group_by(*key, "kind", maintain_order=True).agg(pl.len().alias("rows"))
-    named = headers.select(*key, "version_header", "file_at", "from_participant", "to_participant")
+    # The pieces of one text, put together again, each bring its header along.
+    named = headers.unique(key, keep="first", maintain_order=True).select(
+        *key, "version_header", "file_at", "from_participant", "to_participant"
+    )
+    registers = pl.col("version_header") == "NEM13"
     empty = named.join(counts, on=key, how="anti").select(
         *key,
-        pl.when(pl.col("version_header") == "NEM13")
-        .then(pl.lit("NEM13"))
-        .otherwise(pl.lit("NEM12")),
-        pl.lit(0, dtype=counts["rows"].dtype),
+        kind=pl.when(registers).then(pl.lit("NEM13")).otherwise(pl.lit("NEM12")),
+        rows=pl.lit(0, dtype=counts["rows"].dtype),
     )
-    empty.columns = counts.columns
     unnamed = counts.select(key).unique(maintain_order=True).join(named, on=key, how="anti")
     order = pl.concat([named, unnamed], how="diagonal").with_row_index("order")
     return (
         pl.concat([counts, empty])
-        .join(order, on=key)
+        .join(order, on=key, nulls_equal=True)
         .sort("order", maintain_order=True)
         .with_columns(
             pl.concat_str(
