@@ -9,12 +9,13 @@ load failed or was undone is loaded again; a killed load leaves nothing visible.
 
 The public names::
 
-    load(store, paths, *, profile="portal", dry_run=False, progress=None, limits=None, now=None,
-         hook=None, sender=None) -> LoadSummary
-    undo(store, which) -> Change        # a delivery number, or a file's SHA-256 (a beginning of it)
-    redo(store, which) -> Change
-    replay(store, file=None, *, rule=None, profile="portal", edits=None, dry_run=False) -> LoadSummary
-    reconcile(store) -> int             # deliveries of dead loads that were cleared
+    load(store, paths, *, profile="portal", dry_run=False, progress=None, limits=None,
+         value_limits=None, now=None, hook=None, sender=None, channel="cli") -> LoadSummary
+    undo(store, which, *, by=None) -> Change   # a delivery number, or the beginning of a SHA-256
+    redo(store, which, *, by=None) -> Change
+    replay(store, file=None, *, rule=None, profile="portal", edits=None, dry_run=False)
+         -> LoadSummary
+    reconcile(store) -> int             # deliveries of dead loads that were closed
     LoadSummary, FileOutcome, Change    # frozen answers
 
 Look next: ``load.py`` (the steps), ``outcome.py`` (the answers), ``nemflow.store`` (the questions).

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,13 +59,18 @@ class FileOutcome:
     rules: Mapping[str, int] = field(default_factory=dict)  #: rule id -> records it rejected
     conflicts: int = 0  #: days where another content carries the same version stamp
     error: str | None = None  #: why the whole file was rejected, one sentence
-    findings: pl.DataFrame | None = None  #: as ``MeterData.findings``; None: none
+    findings: pl.DataFrame | None = None  #: as ``MeterData.findings``, the first 10,000 of a
+    #: large file (the store has all); None: none
     seconds: float = 0.0  #: its share of the time
 
     @property
     def ok(self) -> bool:
         """True when nothing was rejected."""
         return self.state in ("loaded", "duplicate")
+
+    def with_delivery(self, number: int | None) -> FileOutcome:
+        """The same, once its delivery has a number."""
+        return replace(self, delivery=number)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; findings as a list of rows."""
@@ -118,7 +123,12 @@ class LoadSummary:
     @property
     def findings(self) -> pl.DataFrame:
         """All files' findings in one frame (``MeterData.findings``); empty when there are none."""
-        raise NotImplementedError
+        import polars as pl
+
+        from nemflow.mdff.meterdata import FINDINGS
+
+        found = [f.findings for f in self.files if f.findings is not None]
+        return pl.concat(found) if found else pl.DataFrame(schema=FINDINGS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -13,6 +13,8 @@ Look next: ``days.py`` for what a load appends, ``history.py`` for questions to 
 from __future__ import annotations
 
 import enum
+import functools
+import importlib.metadata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
-from nemflow._version import __version__
 from nemflow.errors import StoreBusy
 from nemflow.store.backends.codec import STAMP
 from nemflow.store.tables import (
+    DAY_TABLES,
     LOAD_TABLES,
     MARKET_OFFSET,
     audit,
@@ -60,6 +62,7 @@ class Known:
     name: str  #: under which that delivery came
 
 
+#: State of a file -> what that means when it comes again.
 _SEEN = {
     "loaded": Seen.LOADED,
     "partly_loaded": Seen.LOADED,
@@ -86,7 +89,7 @@ def recognise(conn: sa.Connection, hashes: Iterable[str]) -> dict[str, Known]:
 # -- deliveries and loads begin ---------------------------------------------------------------
 
 #: What a new delivery is described by; missing columns are null.
-ARRIVAL = {
+ARRIVAL: dict[str, Any] = {
     "parent": pl.Int64,
     "name": pl.String,
     "channel": pl.String,
@@ -103,10 +106,22 @@ ARRIVAL = {
 }
 
 
-def deliver(conn: sa.Connection, backend: Backend, arrivals: pl.DataFrame) -> pl.Series:
-    """Write delivery rows (columns of ``ARRIVAL``); returns their numbers in order."""
+def deliver(
+    conn: sa.Connection, backend: Backend, arrivals: pl.DataFrame, *, token: str
+) -> pl.Series:
+    """Write delivery rows (columns of ``ARRIVAL``); returns their numbers in order.
+
+    Those that are still ``loading`` are leased to who holds ``token``.
+    """
     first = backend.reserve(conn, delivery, arrivals.height)
-    numbered = arrivals.with_columns(_numbers(first, arrivals.height), attempts=pl.lit(1))
+    working = pl.col("state") == "loading"
+    until = pl.lit(datetime.now(MARKET_OFFSET) + LEASE).cast(STAMP)
+    numbered = arrivals.with_columns(
+        _numbers(first, arrivals.height),
+        attempts=pl.lit(1),
+        lease_token=pl.when(working).then(pl.lit(token)),
+        lease_until=pl.when(working).then(until),
+    )
     backend.append(conn, delivery, numbered)
     return numbered["id"]
 
@@ -161,7 +176,7 @@ def begin(
             state=pl.lit("open"),
             lease_token=pl.lit(token),
             lease_until=pl.lit(now + LEASE).cast(STAMP),
-            parser_version=pl.lit(__version__),
+            parser_version=pl.lit(_version()),
             started_at=stamp,
         ),
     )
@@ -192,7 +207,7 @@ def begin_replay(
             state="open",
             lease_token=token,
             lease_until=now + LEASE,
-            parser_version=__version__,
+            parser_version=_version(),
             profile=profile,
             started_at=now,
         )
@@ -201,7 +216,7 @@ def begin_replay(
 
 
 def hold(conn: sa.Connection, loads: Collection[int], token: str) -> None:
-    """Make sure the loads are still open and ours, and renew their lease.
+    """Make sure the loads are still open and ours, and renew the lease on all that is ours.
 
     Raises:
         StoreBusy: somebody took them away because they seemed dead.
@@ -219,6 +234,9 @@ def hold(conn: sa.Connection, loads: Collection[int], token: str) -> None:
             "This load was taken for dead and cleared by another process.",
             hint="Nothing of it is visible; load again.",
         )
+    conn.execute(
+        sa.update(delivery).where(delivery.c.lease_token == token).values(lease_until=now + LEASE)
+    )
 
 
 # -- loads end --------------------------------------------------------------------------------
@@ -283,7 +301,16 @@ def finish(conn: sa.Connection, backend: Backend, results: pl.DataFrame) -> tupl
         ),
     )
     backend.update(
-        conn, delivery, results.select("state", "error", id="delivery", finished_at=stamp)
+        conn,
+        delivery,
+        results.select(
+            "state",
+            "error",
+            id="delivery",
+            finished_at=stamp,
+            lease_token=pl.lit(None, pl.String),
+            lease_until=pl.lit(None, STAMP),
+        ),
     )
     published = results.filter(visible)["load"].to_list()
     return record(conn, backend, "published", published) if published else (0, now)
@@ -359,7 +386,9 @@ def settle_containers(
         conn,
         delivery,
         pl.DataFrame({"id": list(settled), "state": list(settled.values())}).with_columns(
-            finished_at=now
+            finished_at=now,
+            lease_token=pl.lit(None, pl.String),
+            lease_until=pl.lit(None, STAMP),
         ),
     )
     return settled
@@ -378,48 +407,56 @@ def _together(states: set[str]) -> str:
 # -- loads that died --------------------------------------------------------------------------
 
 
-def dead_loads(conn: sa.Connection, now: datetime, lost: Collection[str]) -> list[int]:
-    """Open loads whose lease has run out, or whose token is among ``lost``."""
-    rows = conn.execute(
-        sa.select(load.c.id).where(
-            load.c.state == "open",
-            sa.or_(load.c.lease_until < now, load.c.lease_token.in_(list(lost))),
+def leases(conn: sa.Connection) -> dict[str, bool]:
+    """Who works on something, by lease token: whether that lease has run out."""
+    now = datetime.now(MARKET_OFFSET)
+    found: dict[str, bool] = {}
+    for table in (load, delivery):
+        rows = conn.execute(
+            sa.select(table.c.lease_token, sa.func.max(table.c.lease_until) < now)
+            .where(table.c.lease_token.is_not(None))
+            .group_by(table.c.lease_token)
         )
+        for token, is_over in rows:
+            found[token] = found.get(token, True) and bool(is_over)
+    return found
+
+
+def clear(
+    conn: sa.Connection, backend: Backend, token: str, *, why: str, state: str
+) -> tuple[list[int], int]:
+    """Remove every row of the open loads under a lease, and close its deliveries.
+
+    Returns:
+        The loads cleared, and how many deliveries were closed with ``state`` and ``why``.
+    """
+    now = datetime.now(MARKET_OFFSET)
+    loads = list(
+        conn.execute(
+            sa.select(load.c.id).where(load.c.state == "open", load.c.lease_token == token)
+        ).scalars()
     )
-    return [number for (number,) in rows]
-
-
-def open_tokens(conn: sa.Connection) -> list[str]:
-    """The lease tokens of open loads."""
-    rows = conn.execute(sa.select(load.c.lease_token).where(load.c.state == "open").distinct())
-    return [token for (token,) in rows]
-
-
-def clear(conn: sa.Connection, loads: Sequence[int], *, why: str, state: str = "dead") -> int:
-    """Remove the rows of open loads and close their deliveries; returns how many."""
+    closed = {"lease_token": None, "lease_until": None, "finished_at": now}
     for some in _batches(loads):
         for table in LOAD_TABLES:
             conn.execute(sa.delete(table).where(table.c.load.in_(some)))
-        now = datetime.now(MARKET_OFFSET)
-        conn.execute(
-            sa.update(load)
-            .where(load.c.id.in_(some))
-            .values(state="dead", lease_token=None, lease_until=None, finished_at=now)
-        )
-        first_attempts = sa.select(load.c.delivery).where(
-            load.c.id.in_(some), load.c.kind == "load"
-        )
-        conn.execute(
-            sa.update(delivery)
-            .where(delivery.c.id.in_(first_attempts))
-            .values(state=state, error=why, finished_at=now)
-        )
+        conn.execute(sa.update(load).where(load.c.id.in_(some)).values(state="dead", **closed))
         conn.execute(
             sa.update(file)
             .where(file.c.load.in_(some), file.c.state == "loading")
-            .values(state=state)
+            .values(state="dead")
         )
-    return len(loads)
+    mine = sa.and_(delivery.c.lease_token == token, delivery.c.state == "loading")
+    left = conn.execute(
+        sa.update(delivery).where(mine).values(state=state, error=why, **closed)
+    ).rowcount
+    return loads, left
+
+
+def withdraw(conn: sa.Connection, load_id: int) -> None:
+    """Remove every day, register read and service event of an open load."""
+    for table in DAY_TABLES:
+        conn.execute(sa.delete(table).where(table.c.load == load_id))
 
 
 # -- audit ------------------------------------------------------------------------------------
@@ -447,6 +484,11 @@ def note(
             detail=detail,
         )
     )
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("nemflow")
 
 
 def _numbers(first: int, count: int) -> pl.Series:

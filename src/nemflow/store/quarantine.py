@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
+from nemflow.store.backends.codec import STAMP
 from nemflow.store.tables import delivery, file, finding, load, quarantine
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FINDING_RAW_CHARS = 200
 _FINDING_COLUMNS = [column.name for column in finding.columns]
 _COLUMNS = [column.name for column in quarantine.columns]
+_GIVEN = {*_COLUMNS} - {"attempts", "resolved_by", "resolved_at"}
 
 
 def append_findings(conn: sa.Connection, backend: Backend, findings: pl.DataFrame) -> None:
@@ -38,8 +40,12 @@ def append_findings(conn: sa.Connection, backend: Backend, findings: pl.DataFram
     )
 
 
-def append_records(conn: sa.Connection, backend: Backend, records: pl.DataFrame) -> None:
-    """Append rejected records: every column but id, attempts and resolved; rules as a list."""
+def append_records(
+    conn: sa.Connection, backend: Backend, records: pl.DataFrame, *, now: datetime
+) -> None:
+    """Append rejected records: ``MeterData.quarantine`` plus ``file`` and ``load``."""
+    if records.is_empty():
+        return
     first = backend.reserve(conn, quarantine, records.height)
     rules = pl.Series([json.dumps(ids.to_list()) for ids in records["rules"]], dtype=pl.String)
     backend.append(
@@ -48,7 +54,8 @@ def append_records(conn: sa.Connection, backend: Backend, records: pl.DataFrame)
         records.with_columns(
             rules.alias("rules"),
             pl.int_range(first, first + records.height, eager=True).alias("id"),
-        ).select([name for name in _COLUMNS if name in records.columns or name == "id"]),
+            created_at=pl.lit(now).cast(STAMP),
+        ).select([name for name in _COLUMNS if name in _GIVEN]),
     )
 
 
@@ -64,7 +71,7 @@ def records(
     """Rejected records; see ``Store.quarantine``."""
     standing = sa.and_(
         quarantine.c.resolved_by.is_(None), file.c.load == quarantine.c.load,
-        load.c.state.in_(["published", "rejected"]),
+        load.c.state.in_(["published", "rejected"]), file.c.state != "undone",
     )  # fmt: skip
     question = (
         sa.select(
@@ -102,8 +109,7 @@ def records(
         "day",
         "rules",
         "raw",
-        "header",
-        "opener",
+        "context",
         "attempts",
         "resolved_by",
         "resolved_at",

@@ -169,11 +169,10 @@ class Store:
 
         Columns: quarantine Int64 (the id that ``replay(edits=...)`` takes), file, source, line,
         record (300|250), nmi, suffix, day (as far as they can be read), rules List(String), raw
-        (the record and the 400, 500 or 550 lines below it, joined by newline), header (its 100
-        line), opener (its 200 line, null for a 250), attempts Int64, resolved_by Int64 (the load
-        that took it in), resolved_at, created_at, open Boolean, load, delivery Int64.
+        (the record and the 400, 500 or 550 lines below it, joined by newline), context (the 100 and
+        200 lines it stood under), attempts Int64, resolved_by Int64 (the load that took it in),
+        resolved_at, created_at, open Boolean, load, delivery Int64.
         """
-
         with self.backend.reading() as conn:
             number = None if file is None else history.file_id(conn, file)
             return quarantine.records(
@@ -188,7 +187,6 @@ class Store:
         Columns: nmi, suffixes List(String), first_day, last_day, days Int64 (NMI-suffix-days),
         register_reads Int64.
         """
-
         with self.backend.reading() as conn:
             return versions.nmis(conn, self.backend)
 
@@ -234,7 +232,6 @@ class Store:
             NotFound: nothing was ever delivered for this NMI.
             UsageError: no such resolution.
         """
-
         if resolution not in get_args(Resolution):
             raise UsageError(
                 f"There is no resolution {resolution!r}.",
@@ -304,7 +301,6 @@ class Store:
         intervals_missing Int64 (missing days count at the length of the day before them),
         missing_share, estimated_share, substituted_share Float64, interval_minutes List(UInt16).
         """
-
         with self.backend.reading() as conn:
             found = readings.current_days(conn, self.backend, nmi, first=start, last=end)
             if found.is_empty():
@@ -318,7 +314,6 @@ class Store:
         Columns as ``MeterData.register_reads`` without source, block and rejected_by, plus file,
         load Int64 and state (current|superseded|undone).
         """
-
         with self.backend.reading() as conn:
             found = registers.periods(conn, self.backend, nmi, history=history)
             if found.is_empty():

@@ -31,7 +31,10 @@ metadata = sa.MetaData()
 
 
 class Stamp(sa.types.TypeDecorator[datetime]):
-    """An instant: text in market time on SQLite, ``timestamptz`` elsewhere."""
+    """An instant: text in market time on SQLite, ``timestamptz`` elsewhere.
+
+    Results come as the engine has them; ``Backend.fetch`` decodes whole columns at once.
+    """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -49,13 +52,6 @@ class Stamp(sa.types.TypeDecorator[datetime]):
         value = value.astimezone(MARKET_OFFSET)
         return value.isoformat() if dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        """Always aware, always at +10:00."""
-        if value is None:
-            return None
-        found = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return found.astimezone(MARKET_OFFSET)
-
 
 class Day(sa.types.TypeDecorator[date]):
     """A calendar day of market time: ISO text on SQLite, ``date`` elsewhere."""
@@ -70,10 +66,6 @@ class Day(sa.types.TypeDecorator[date]):
     def process_bind_param(self, value: date | None, dialect: sa.Dialect) -> Any:
         """ISO on SQLite."""
         return value.isoformat() if value is not None and dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: Any, _dialect: sa.Dialect) -> date | None:
-        """Always a date."""
-        return date.fromisoformat(value) if isinstance(value, str) else value
 
 
 class Exact(sa.types.TypeDecorator[Any]):
@@ -368,8 +360,7 @@ quarantine = sa.Table(
     _column("day", Day, "as far as it can be read"),
     _column("rules", sa.Text, "JSON: the rule ids that keep it out", nullable=False),
     _column("raw", sa.Text, "the record and the 400, 500 or 550 lines below it", nullable=False),
-    _column("opener", sa.Text, "the 200 line it stood under"),
-    _column("header", sa.Text, "the 100 line it stood under"),
+    _column("context", sa.Text, "the 100 and 200 lines it stood under"),
     _column("attempts", sa.Integer, "replays tried", nullable=False, server_default="0"),
     _column("resolved_by", Big, "the replay load that took it in"),
     _column("resolved_at", Stamp, "when"),
@@ -392,7 +383,7 @@ finding = sa.Table(
     _column("severity", sa.Text, "F, D or W under the profile used", nullable=False),
     _column("message", sa.Text, "what is wrong and what was expected"),
     _column("todo", sa.Text, "what to do"),
-    _column("raw", sa.Text, "the raw line"),
+    _column("raw", sa.Text, "the raw line, its first 200 characters"),
     sa.Index("finding_by_load", "load", "line"),
     comment="One rule met at one place.",
 )

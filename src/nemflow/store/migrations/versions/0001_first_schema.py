@@ -451,8 +451,7 @@ def upgrade() -> None:
             nullable=False,
             comment="the record and the 400, 500 or 550 lines below it",
         ),
-        sa.Column("opener", sa.Text(), comment="the 200 line it stood under"),
-        sa.Column("header", sa.Text(), comment="the 100 line it stood under"),
+        sa.Column("context", sa.Text(), comment="the 100 and 200 lines it stood under"),
         sa.Column(
             "attempts", sa.Integer(), nullable=False, server_default="0", comment="replays tried"
         ),
@@ -477,7 +476,7 @@ def upgrade() -> None:
         ),
         sa.Column("message", sa.Text(), comment="what is wrong and what was expected"),
         sa.Column("todo", sa.Text(), comment="what to do"),
-        sa.Column("raw", sa.Text(), comment="the raw line"),
+        sa.Column("raw", sa.Text(), comment="the raw line, its first 200 characters"),
         comment="One rule met at one place.",
     )
     op.create_index("finding_by_load", "finding", ["load", "line"])

@@ -1,0 +1,183 @@
+"""A batch: many small texts, parsed in one pass and loaded in one short transaction.
+
+Why: ten thousand small files of one archive should cost little more than one large file with the
+same days; so nothing here is done per text that can be done per batch.
+
+Promises: a batch is loaded whole or not at all; each text in it has its own load, account and
+state, and one bad text does not hold back the others.
+
+Look next: ``large.py`` for texts too large for this.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from nemflow.events import DayConflict
+from nemflow.mdff.meterdata import MeterData
+from nemflow.pipeline.account import Account
+from nemflow.pipeline.outcome import FileOutcome
+from nemflow.pipeline.prepare import Prepared, prepared
+from nemflow.pipeline.run import Run, duplicate, refused, repeated, told
+from nemflow.store.ledger import Known, Seen
+
+if TYPE_CHECKING:
+    from nemflow.pipeline.sinks import Step
+    from nemflow.pipeline.unpack import Item
+
+#: What became of a text, as a function of its share of the time in seconds.
+Told = Callable[[float], FileOutcome]
+
+#: So many conflicts of one batch or piece are told to the hook; all are counted.
+_CONFLICTS_TOLD = 100
+
+
+@dataclass(slots=True)
+class Batch:
+    """Small texts together, or one large one."""
+
+    items: list[Item]
+    standing: dict[str, Known] = field(default_factory=dict)  #: by hash: loaded before
+    repeated: set[str] = field(default_factory=set)  #: names: met before in this run
+    parsed: Prepared | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is one text to be parsed in pieces."""
+        return len(self.items) == 1 and self.items[0].is_large
+
+    @property
+    def fresh(self) -> list[Item]:
+        """The texts that were not met before in this run."""
+        return [item for item in self.items if item.text and item.name not in self.repeated]
+
+
+def parse_batch(run: Run, batch: Batch) -> None:
+    """Parse what must be parsed; touches nothing but the batch, so it can run in a thread."""
+    by_parser: dict[Any, list[Any]] = defaultdict(list)
+    for item in batch.fresh:
+        if item.sha256 not in batch.standing:
+            by_parser[run.parser_for(item)].append(item.text)
+    batch.parsed = prepared(
+        MeterData.concat([parser.feed(texts) for parser, texts in by_parser.items()])
+    )
+
+
+def load_batch(run: Run, batch: Batch) -> None:
+    """Append and publish a parsed batch, and tell what became of each text."""
+    started = time.perf_counter()
+    assert batch.parsed is not None  # noqa: S101 - for the type checker
+    with run.sink.step() as step:
+        known = step.recognise([item.sha256 for item in batch.fresh if item.sha256])
+        stands = {sha for sha, file in known.items() if file.seen is Seen.LOADED}
+        fresh = [item for item in batch.fresh if item.sha256 not in stands]
+        lost = {item.name for item in batch.fresh if item.sha256 in stands}
+        part = batch.parsed.without(lost & set(batch.parsed.days["source"].unique()))
+        texts = run.begin(step, fresh, known)
+        account, conflicts = _append(step, part, texts)
+        results = account.results(texts, part.fatal)
+        outcomes = _outcomes(results, account.rules(), part.findings)
+        outcomes |= _others(run, step, batch, known, outcomes)
+        seq, at = step.finish(results) if fresh else (0, run.now)
+    share = (time.perf_counter() - started) / max(len(batch.items), 1)
+    loads = results.filter(pl.col("state") != "rejected")["load"].to_list()
+    run.published(seq, at, loads)
+    tell_conflicts(run, conflicts)
+    for item in batch.items:
+        run.tell(item, outcomes[item.name](share))
+    run.report(batch.items[-1].name)
+
+
+def _append(step: Step, part: Prepared, texts: pl.DataFrame) -> tuple[Account, pl.DataFrame]:
+    """Append everything parsed; returns the account, and the days in conflict."""
+    loads = texts.select("source", "load", "file")
+    own = texts["load"].to_list()
+
+    def of_load(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.join(loads, on="source", how="inner", maintain_order="left")
+
+    days = step.days(of_load(part.days), own)
+    reads = step.reads(of_load(part.reads), own)
+    step.events(of_load(part.events))
+    step.records(of_load(part.bad))
+    step.findings(of_load(part.findings))
+    account = Account()
+    account.add(part, days, reads)
+    return account, days.filter("conflict")
+
+
+def _outcomes(
+    results: pl.DataFrame, rules: pl.DataFrame, findings: pl.DataFrame
+) -> dict[str, Told]:
+    """What became of each loaded text, by name, as a function of its share of the time."""
+    by_source: dict[str, dict[str, int]] = defaultdict(dict)
+    for source, rule, count in rules.iter_rows():
+        by_source[source][rule] = count
+    found = {
+        key[0]: frame
+        for key, frame in findings.partition_by("source", as_dict=True, maintain_order=True).items()
+    }
+    return {
+        row["source"]: _told(row, by_source.get(row["source"], {}), found.get(row["source"]))
+        for row in results.iter_rows(named=True)
+    }
+
+
+def _told(row: dict[str, Any], rules: dict[str, int], findings: pl.DataFrame | None) -> Told:
+    return lambda seconds: told(row, rules, findings=findings, seconds=seconds)
+
+
+def _others(
+    run: Run, step: Step, batch: Batch, known: Mapping[str, Known], loaded: Mapping[str, Told]
+) -> dict[str, Told]:
+    """Deliver what is not loaded: refused, duplicate, or met before in this run."""
+    others = [item for item in batch.items if item.name not in loaded]
+    if not others:
+        return {}
+    first = {item.sha256: loaded[item.name](0.0) for item in batch.fresh if item.name in loaded}
+    verdicts = []
+    for item in others:
+        if item.error is not None:
+            verdicts.append(refused(item, item.error, None))
+        elif item.name in batch.repeated:
+            sha256 = item.sha256 or ""
+            before = first.get(sha256) or run.first_outcome(sha256, known.get(sha256))
+            verdicts.append(repeated(item, before, None))
+        else:
+            verdicts.append(duplicate(item, known[item.sha256 or ""], None))
+    numbers = run.deliver(
+        step,
+        others,
+        state=[verdict.state for verdict in verdicts],
+        error=[verdict.error for verdict in verdicts],
+        file=[verdict.file for verdict in verdicts],
+        duplicate_of=[verdict.duplicate_of_delivery for verdict in verdicts],
+    )
+    return {
+        item.name: _numbered(verdict, number)
+        for item, verdict, number in zip(others, verdicts, numbers, strict=True)
+    }
+
+
+def _numbered(outcome: FileOutcome, number: int | None) -> Told:
+    return lambda _seconds: outcome.with_delivery(number)
+
+
+def tell_conflicts(run: Run, days: pl.DataFrame) -> None:
+    """Tell the hook of days whose stamp is carried by another content too."""
+    told_days = days.head(_CONFLICTS_TOLD).select(
+        "nmi",
+        pl.col("day").cast(pl.String),
+        "suffix",
+        pl.col("version_at").dt.strftime("%Y-%m-%dT%H:%M:%S+10:00"),
+        "source",
+        "content_hash",
+    )
+    for row in told_days.iter_rows():
+        run.emit(lambda row=row: DayConflict(*row))

@@ -1,0 +1,326 @@
+"""One run of ``load``: what it knows, what it has told so far.
+
+Why: batches and large texts come one after the other and share the ledger's view of the run:
+which containers were delivered, which texts were met before, how far it is.
+
+Promises: owns no SQL and no parsing; everything written goes through a sink's step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from nemflow.errors import ArchiveRefused, FileRefused
+from nemflow.events import FileFinished, LoadPublished, Progress
+from nemflow.mdff.meterdata import MARKET
+from nemflow.pipeline.outcome import Counts, FileOutcome
+from nemflow.store import ledger
+
+if TYPE_CHECKING:
+    from nemflow.events import Event, Hook, ProgressHook
+    from nemflow.mdff.reader import Parser
+    from nemflow.pipeline.batch import Batch
+    from nemflow.pipeline.sinks import Sink, Step
+    from nemflow.pipeline.unpack import Item
+
+#: So many findings of one file are told; the store keeps all.
+FINDINGS_TOLD = 10_000
+
+
+class Run:
+    """What one call of ``load`` shares among its batches."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        parsers: Mapping[str, Parser],
+        now: datetime,
+        *,
+        channel: str,
+        sender: str | None,
+        hook: Hook | None,
+        progress: ProgressHook | None,
+    ) -> None:
+        self.sink = sink
+        self.now = now
+        self.outcomes: list[FileOutcome] = []
+        self._parsers = parsers
+        self._channel = channel
+        self._sender = sender
+        self._hook = hook
+        self._progress = progress
+        self._containers: dict[str, int | None] = {}
+        self._met: set[str] = set()  #: texts of this run, by hash
+        self._told: dict[str, FileOutcome] = {}  #: what became of them
+        self._bytes_total: int | None = None
+        self._bytes_done = 0
+        self._days_done = 0
+        self._open_top = ""
+
+    # -- what is known ------------------------------------------------------------------------
+
+    def parser_for(self, item: Item) -> Parser:
+        """The parser of the item's rule profile."""
+        if len(self._parsers) == 1:
+            return next(iter(self._parsers.values()))
+        is_message = item.text is not None and item.text.envelope is not None
+        return self._parsers["b2b" if is_message else "portal"]
+
+    def recognise(self, batch: Batch) -> None:
+        """Note which texts of a batch need no parsing: they stand, or were met in this run."""
+        for item in batch.items:
+            if item.sha256 is not None and self.met_before(item.sha256):
+                batch.repeated.add(item.name)
+        hashes = [item.sha256 for item in batch.fresh if item.sha256]
+        for sha256, known in self.sink.peek(hashes).items():
+            if known.seen is ledger.Seen.LOADED:
+                batch.standing[sha256] = known
+
+    def met_before(self, sha256: str) -> bool:
+        """Whether this run has met the same text before; from now on it has."""
+        if sha256 in self._met:
+            return True
+        self._met.add(sha256)
+        return False
+
+    def first_outcome(self, sha256: str, known: ledger.Known | None) -> FileOutcome:
+        """What became of the text when it was met first in this run."""
+        first = self._told.get(sha256)
+        if first is None:  # another process loaded it in between
+            assert known is not None  # noqa: S101 - for the type checker
+            return FileOutcome("", "duplicate", sha256, known.file, known.delivery)
+        return first
+
+    # -- what is written ----------------------------------------------------------------------
+
+    def deliver(self, step: Step, items: Sequence[Item], **columns: Any) -> list[int | None]:
+        """Write one delivery per item, and one for each container met for the first time.
+
+        ``columns`` override what the items say; a list gives one value per item.
+        """
+        self._deliver_containers(step, items)
+        frame = pl.DataFrame(
+            {
+                "parent": [self._containers.get(item.top) for item in items],
+                "name": [item.name for item in items],
+                "sha256": [item.sha256 for item in items],
+                "size": [item.size for item in items],
+                "profile": [self.parser_for(item).profile for item in items],
+                **columns,
+            },
+            schema_overrides=ledger.ARRIVAL,
+        )
+        return step.deliver(self._dated(frame))
+
+    def begin(
+        self, step: Step, items: Sequence[Item], known: Mapping[str, ledger.Known]
+    ) -> pl.DataFrame:
+        """Deliver texts and open a load for each: source, delivery, file, load and the rest."""
+        deliveries = self.deliver(step, items, state=["loading"] * len(items)) if items else []
+        hashes = [item.sha256 or "" for item in items]
+        texts = pl.DataFrame(
+            {
+                "source": [item.name for item in items],
+                "name": [item.name for item in items],
+                "sha256": hashes,
+                "size": [item.size for item in items],
+                "profile": [self.parser_for(item).profile for item in items],
+                "delivery": deliveries,
+                "file": [known[sha].file if sha in known else None for sha in hashes],
+            },
+            schema_overrides={"delivery": pl.Int64, "file": pl.Int64, "size": pl.Int64},
+        )
+        return step.begin(texts)
+
+    def _deliver_containers(self, step: Step, items: Sequence[Item]) -> None:
+        new = {
+            item.top: item
+            for item in items
+            if item.name != item.top
+            and item.top not in self._containers
+            and not item.name.startswith(f"{item.top} (")
+        }
+        if not new:
+            return
+        about = [_fingerprint(item.path) for item in new.values()]
+        frame = pl.DataFrame(
+            {
+                "name": list(new),
+                "sha256": [sha256 for sha256, _ in about],
+                "size": [size for _, size in about],
+                "profile": [self.parser_for(item).profile for item in new.values()],
+                "state": ["loading"] * len(new),
+            },
+            schema_overrides=ledger.ARRIVAL,
+        )
+        self._containers.update(zip(new, step.deliver(self._dated(frame)), strict=True))
+
+    def _dated(self, frame: pl.DataFrame) -> pl.DataFrame:
+        final = pl.col("state") != "loading"
+        now = pl.lit(self.now).cast(pl.Datetime("us", MARKET))
+        return frame.with_columns(
+            channel=pl.lit(self._channel),
+            sender=pl.lit(self._sender, pl.String),
+            received_at=now,
+            finished_at=pl.when(final).then(now),
+        )
+
+    def close_containers(self) -> None:
+        """Give every container the state its members add up to."""
+        numbers = [number for number in self._containers.values() if number is not None]
+        if numbers:
+            with self.sink.step() as step:
+                step.containers(numbers)
+
+    # -- what is told -------------------------------------------------------------------------
+
+    def tell(self, item: Item, outcome: FileOutcome) -> None:
+        """Add an outcome to the summary and tell the hook."""
+        self.outcomes.append(outcome)
+        if outcome.sha256 is not None:
+            self._told.setdefault(outcome.sha256, outcome)
+        self._advance(item)
+        self._days_done += outcome.days.read
+        if item.close is not None:
+            item.close()
+        self.emit(
+            lambda: FileFinished(
+                outcome.source,
+                outcome.sha256,
+                outcome.state,
+                *(outcome.days.read, outcome.days.stored),
+                *(outcome.days.unchanged, outcome.days.rejected),
+                *(outcome.reads.read, outcome.reads.stored),
+                *(outcome.reads.unchanged, outcome.reads.rejected),
+            )
+        )
+
+    def emit(self, event: Any) -> None:
+        """Tell the hook; ``event`` is called only when somebody listens."""
+        if self._hook is not None:
+            made: Event = event()
+            self._hook(made)
+
+    def published(self, seq: int, at: datetime, loads: Sequence[int]) -> None:
+        """Tell that loads became visible."""
+        if seq:
+            self.emit(lambda: LoadPublished("published", seq, at.isoformat(), tuple(loads)))
+
+    # -- how far it is ------------------------------------------------------------------------
+
+    def measure(self, given: Iterable[tuple[Path, str] | ArchiveRefused]) -> None:
+        """Add up the bytes that were given, for progress."""
+        if self._progress is None:
+            return
+        self._bytes_total = sum(
+            found[0].stat().st_size
+            for found in given
+            if not isinstance(found, ArchiveRefused) and found[0].is_file()
+        )
+
+    def _advance(self, item: Item) -> None:
+        """Count the bytes of a file that is done; a container with its first member."""
+        if item.name == item.top:
+            self._bytes_done += item.size
+        elif item.top != self._open_top and self._progress is not None:
+            self._bytes_done += item.path.stat().st_size if item.path.exists() else 0
+            self._open_top = item.top
+
+    def report(self, source: str, *, days: int = 0, more_bytes: int = 0) -> None:
+        """Tell how far the run is; ``days`` and ``more_bytes`` are of a text not finished yet."""
+        if self._progress is not None:
+            self._progress(
+                Progress(
+                    source,
+                    len(self.outcomes),
+                    self._days_done + days,
+                    self._bytes_done + more_bytes,
+                    self._bytes_total,
+                )
+            )
+
+
+def refused(item: Item, error: FileRefused, delivery: int | None) -> FileOutcome:
+    """The outcome of something that could not be opened."""
+    from nemflow.library import refusal
+
+    return FileOutcome(
+        source=item.name,
+        state="rejected",
+        delivery=delivery,
+        rules={error.rule: 1},
+        error=f"{error.rule}: {error.message}",
+        findings=refusal(error, "portal").findings.with_columns(source=pl.lit(item.name)),
+    )
+
+
+def duplicate(item: Item, known: ledger.Known, delivery: int | None) -> FileOutcome:
+    """The outcome of a text whose load still stands."""
+    return FileOutcome(
+        source=item.name,
+        state="duplicate",
+        sha256=item.sha256,
+        file=known.file,
+        delivery=delivery,
+        duplicate_of=f"delivery {known.delivery}, {known.name}",
+        duplicate_of_delivery=known.delivery,
+    )
+
+
+def repeated(item: Item, first: FileOutcome, delivery: int | None) -> FileOutcome:
+    """The outcome of a text that came twice in one run."""
+    if first.state == "rejected":
+        return FileOutcome(
+            source=item.name,
+            state="rejected",
+            sha256=item.sha256,
+            file=first.file,
+            delivery=delivery,
+            error=f"the same text as {first.source}, which was rejected: {first.error}",
+        )
+    name = first.source if first.delivery is None else f"delivery {first.delivery}, {first.source}"
+    return FileOutcome(
+        source=item.name,
+        state="duplicate",
+        sha256=item.sha256,
+        file=first.file,
+        delivery=delivery,
+        duplicate_of=first.duplicate_of or name,
+        duplicate_of_delivery=first.duplicate_of_delivery or first.delivery,
+    )
+
+
+def told(row: Mapping[str, Any], rules: Mapping[str, int], **more: Any) -> FileOutcome:
+    """A row of ``Account.results`` as an outcome."""
+    return FileOutcome(
+        source=row["source"],
+        state=row["state"],
+        sha256=row["sha256"],
+        file=row["file"],
+        delivery=row["delivery"],
+        days=Counts(*(row[f"days_{part}"] for part in _PARTS)),
+        reads=Counts(*(row[f"reads_{part}"] for part in _PARTS)),
+        rules=rules,
+        conflicts=row["conflicts"],
+        error=row["error"],
+        **more,
+    )
+
+
+_PARTS = ("read", "stored", "unchanged", "rejected")
+
+
+def _fingerprint(path: Path) -> tuple[str | None, int | None]:
+    """SHA-256 and size of a container as it was delivered."""
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return digest, stream.tell()
+    except OSError:
+        return None, None

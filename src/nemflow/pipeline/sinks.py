@@ -1,0 +1,257 @@
+"""Where a load goes: into the store, or nowhere (a dry run).
+
+Why: a dry run must give the same account as the real one; so both run the same code, and only
+this module knows the difference.
+
+Promises: a ``step`` of the store's sink is one short transaction; the dry sink reads the store
+and writes nothing, and remembers what would have been loaded before.
+
+Look next: ``load.py``, which takes the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+import polars as pl
+
+from nemflow.store import days as store_days
+from nemflow.store import ledger, quarantine, registers
+from nemflow.store.days import KEY, SORT_KEY
+from nemflow.store.registers import PERIOD_KEY
+from nemflow.store.tables import MARKET_OFFSET
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    import sqlalchemy as sa
+
+    from nemflow.store import Store
+
+
+class Step(Protocol):
+    """One short transaction."""
+
+    def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
+        """What the ledger knows of these texts."""
+
+    def deliver(self, arrivals: pl.DataFrame) -> list[int | None]:
+        """Write deliveries (columns of ``ledger.ARRIVAL``); their numbers in order."""
+
+    def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
+        """Open a load per text; adds ``file`` and ``load``."""
+
+    def hold(self, loads: Collection[int]) -> None:
+        """Make sure these loads are still ours."""
+
+    def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
+        """Append days; returns them judged (``nemflow.store.days.judge``)."""
+
+    def reads(self, reads: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
+        """Append register reads; returns them judged."""
+
+    def events(self, events: pl.DataFrame) -> None:
+        """Append service events."""
+
+    def records(self, bad: pl.DataFrame) -> None:
+        """Append rejected records: ``MeterData.quarantine`` plus load, file."""
+
+    def findings(self, findings: pl.DataFrame) -> None:
+        """Append findings: ``MeterData.findings`` plus load."""
+
+    def take_back(self, load: int, lines: Collection[int]) -> None:
+        """Remove the claims of these lines."""
+
+    def withdraw(self, load: int) -> None:
+        """Remove everything an open load has claimed."""
+
+    def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
+        """Settle loads: published, or rejected."""
+
+    def containers(self, numbers: Collection[int]) -> None:
+        """Give containers the state their members add up to."""
+
+
+class Sink(Protocol):
+    """Where a load goes."""
+
+    def step(self) -> AbstractContextManager[Step]:
+        """Begin a short transaction."""
+
+    def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
+        """What the ledger knows of these texts, without a transaction."""
+
+
+class StoreSink:
+    """Into the store."""
+
+    def __init__(self, store: Store, token: str, now: datetime) -> None:
+        self._store = store
+        self.token = token
+        self.now = now
+
+    @contextmanager
+    def step(self) -> Iterator[Step]:
+        """Begin a short transaction."""
+        with self._store.backend.writing() as conn:
+            yield _StoreStep(conn, self._store, self.token, self.now)
+
+    def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
+        """What the ledger knows of these texts, without a transaction."""
+        with self._store.backend.reading() as conn:
+            return ledger.recognise(conn, hashes)
+
+
+class _StoreStep:
+    def __init__(self, conn: sa.Connection, store: Store, token: str, now: datetime) -> None:
+        self._conn = conn
+        self._backend = store.backend
+        self._token = token
+        self._now = now
+
+    def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
+        return ledger.recognise(self._conn, hashes)
+
+    def deliver(self, arrivals: pl.DataFrame) -> list[int | None]:
+        return ledger.deliver(self._conn, self._backend, arrivals, token=self._token).to_list()
+
+    def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
+        return ledger.begin(self._conn, self._backend, texts, token=self._token, now=self._now)
+
+    def hold(self, loads: Collection[int]) -> None:
+        ledger.hold(self._conn, loads, self._token)
+
+    def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
+        return store_days.append(self._conn, self._backend, days, own)
+
+    def reads(self, reads: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
+        return registers.append_reads(self._conn, self._backend, reads, own)
+
+    def events(self, events: pl.DataFrame) -> None:
+        registers.append_events(self._conn, self._backend, events)
+
+    def records(self, bad: pl.DataFrame) -> None:
+        quarantine.append_records(self._conn, self._backend, bad, now=self._now)
+
+    def findings(self, findings: pl.DataFrame) -> None:
+        quarantine.append_findings(self._conn, self._backend, findings)
+
+    def take_back(self, load: int, lines: Collection[int]) -> None:
+        store_days.take_back(self._conn, load, lines)
+
+    def withdraw(self, load: int) -> None:
+        ledger.withdraw(self._conn, load)
+
+    def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
+        return ledger.finish(self._conn, self._backend, results)
+
+    def containers(self, numbers: Collection[int]) -> None:
+        ledger.settle_containers(self._conn, self._backend, numbers)
+
+
+class DrySink:
+    """Nowhere: the store, if there is one, is only asked."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._last = 0
+        self.day_claims = pl.DataFrame()
+        self.read_claims = pl.DataFrame()
+
+    @contextmanager
+    def step(self) -> Iterator[Step]:
+        """Look at one moment of the store."""
+        if self._store is None:
+            yield _DryStep(self, None, None)
+        else:
+            with self._store.backend.reading() as conn:
+                yield _DryStep(self, conn, self._store)
+
+    def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
+        """What the ledger knows of these texts."""
+        with self.step() as step:
+            return step.recognise(hashes)
+
+    def next_load(self, count: int) -> range:
+        """Numbers for loads that never were: below every real one."""
+        first = self._last - count
+        self._last = first
+        return range(first, first + count)
+
+
+class _DryStep:
+    def __init__(self, sink: DrySink, conn: sa.Connection | None, store: Store | None) -> None:
+        self._sink = sink
+        self._conn = conn
+        self._store = store
+
+    def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
+        return {} if self._conn is None else ledger.recognise(self._conn, hashes)
+
+    def deliver(self, arrivals: pl.DataFrame) -> list[int | None]:
+        return [None] * arrivals.height
+
+    def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
+        loads = pl.Series("load", self._sink.next_load(texts.height), dtype=pl.Int64)
+        return texts.with_columns(loads)
+
+    def hold(self, loads: Collection[int]) -> None:
+        pass
+
+    def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
+        sink, keys = self._sink, days.select(KEY).unique()
+        claims = []
+        if self._conn is not None and self._store is not None:
+            claims.append(self._store.backend.claims_of(self._conn, keys))
+        if not sink.day_claims.is_empty():
+            claims.append(sink.day_claims.join(keys, on=KEY, how="semi"))
+        judged = store_days.judge(days, _together(claims), own)
+        new = judged.select(*KEY, *SORT_KEY, "load", "line", state=pl.lit("published"))
+        sink.day_claims = pl.concat([sink.day_claims, new], how="diagonal")
+        return judged
+
+    def reads(self, reads: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
+        sink = self._sink
+        nmis = reads["nmi"].unique()
+        claims = []
+        if self._conn is not None and self._store is not None:
+            claims.append(registers.claims_of(self._conn, self._store.backend, nmis))
+        if not sink.read_claims.is_empty():
+            claims.append(sink.read_claims.filter(pl.col("nmi").is_in(nmis.implode())))
+        judged = store_days.judge(reads, _together(claims), own, PERIOD_KEY)
+        new = judged.select(*PERIOD_KEY, *SORT_KEY, "load", state=pl.lit("published"))
+        sink.read_claims = pl.concat([sink.read_claims, new], how="diagonal")
+        return judged
+
+    def events(self, events: pl.DataFrame) -> None:
+        pass
+
+    def records(self, bad: pl.DataFrame) -> None:
+        pass
+
+    def findings(self, findings: pl.DataFrame) -> None:
+        pass
+
+    def take_back(self, load: int, lines: Collection[int]) -> None:
+        claims = self._sink.day_claims
+        taken = (pl.col("load") == load) & pl.col("line").is_in(list(lines))
+        self._sink.day_claims = claims.filter(~taken)
+
+    def withdraw(self, load: int) -> None:
+        for name in ("day_claims", "read_claims"):
+            claims: pl.DataFrame = getattr(self._sink, name)
+            if not claims.is_empty():
+                setattr(self._sink, name, claims.filter(pl.col("load") != load))
+
+    def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
+        return 0, datetime.now(MARKET_OFFSET)
+
+    def containers(self, numbers: Collection[int]) -> None:
+        pass
+
+
+def _together(claims: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(claims, how="diagonal") if claims else pl.DataFrame()
