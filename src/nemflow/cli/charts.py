@@ -174,7 +174,7 @@ def _quarters(totals: list[float]) -> list[float]:
 def _shades(steps: Sequence[float]) -> list[tuple[str, str]]:
     """Character and colour of each step, the last one always the darkest."""
     shades = _SHADES if _unicode() else _ASCII_SHADES
-    return list(zip(shades, _GREENS, strict=True))[-len(steps) :]
+    return list(zip(shades, _GREENS, strict=True))[4 - len(steps) :]
 
 
 def _shade(total: float | None, steps: Sequence[float], cell: int) -> tuple[str, str]:

@@ -192,10 +192,15 @@ def printable(text: str) -> str:
 
 
 def spreadsheet_safe(value: Any) -> Any:
-    """A text that a spreadsheet would take as a formula, with a leading ``'``; others as is."""
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return "'" + value
-    return value
+    """A text that a spreadsheet would take as a formula, with a leading ``'``; others as is.
+
+    A lone CR becomes LF: readers end the line at it, and the rest would be a cell of its own.
+    """
+    if not isinstance(value, str):
+        return value
+    if value.startswith(_FORMULA_STARTS):
+        value = "'" + value
+    return value.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
