@@ -79,11 +79,12 @@ def load_batch(run: Run, batch: Batch) -> None:
         fresh = [item for item in batch.fresh if item.sha256 not in stands]
         lost = {item.name for item in batch.fresh if item.sha256 in stands}
         part = batch.parsed.without(lost & set(batch.parsed.days["source"].unique()))
-        texts = run.begin(step, fresh, known)
+        numbers = run.number(step, batch.items)
+        texts = run.begin(step, fresh, numbers, known)
         account, conflicts = _append(step, part, texts)
         results = account.results(texts, part.fatal)
         outcomes = _outcomes(results, account.rules(), part.findings)
-        outcomes |= _others(run, step, batch, known, outcomes)
+        outcomes |= _others(run, step, batch, outcomes, known=known, numbers=numbers)
         seq, at = step.finish(results) if fresh else (0, run.now)
     share = (time.perf_counter() - started) / max(len(batch.items), 1)
     loads = results.filter(pl.col("state") != "rejected")["load"].to_list()
@@ -134,7 +135,13 @@ def _told(row: dict[str, Any], rules: dict[str, int], findings: pl.DataFrame | N
 
 
 def _others(
-    run: Run, step: Step, batch: Batch, known: Mapping[str, Known], loaded: Mapping[str, Told]
+    run: Run,
+    step: Step,
+    batch: Batch,
+    loaded: Mapping[str, Told],
+    *,
+    known: Mapping[str, Known],
+    numbers: Mapping[str, int | None],
 ) -> dict[str, Told]:
     """Deliver what is not loaded: refused, duplicate, or met before in this run."""
     others = [item for item in batch.items if item.name not in loaded]
@@ -143,30 +150,29 @@ def _others(
     first = {item.sha256: loaded[item.name](0.0) for item in batch.fresh if item.name in loaded}
     verdicts = []
     for item in others:
+        number = numbers[item.name]
         if item.error is not None:
-            verdicts.append(refused(item, item.error, None))
+            verdicts.append(refused(item, item.error, number))
         elif item.name in batch.repeated:
             sha256 = item.sha256 or ""
             before = first.get(sha256) or run.first_outcome(sha256, known.get(sha256))
-            verdicts.append(repeated(item, before, None))
+            verdicts.append(repeated(item, before, number))
         else:
-            verdicts.append(duplicate(item, known[item.sha256 or ""], None))
-    numbers = run.deliver(
+            verdicts.append(duplicate(item, known[item.sha256 or ""], number))
+    run.deliver(
         step,
         others,
+        numbers,
         state=[verdict.state for verdict in verdicts],
         error=[verdict.error for verdict in verdicts],
         file=[verdict.file for verdict in verdicts],
         duplicate_of=[verdict.duplicate_of_delivery for verdict in verdicts],
     )
-    return {
-        item.name: _numbered(verdict, number)
-        for item, verdict, number in zip(others, verdicts, numbers, strict=True)
-    }
+    return {item.name: _settled(verdict) for item, verdict in zip(others, verdicts, strict=True)}
 
 
-def _numbered(outcome: FileOutcome, number: int | None) -> Told:
-    return lambda _seconds: outcome.with_delivery(number)
+def _settled(outcome: FileOutcome) -> Told:
+    return lambda _seconds: outcome
 
 
 def tell_conflicts(run: Run, days: pl.DataFrame) -> None:

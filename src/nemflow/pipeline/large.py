@@ -43,24 +43,25 @@ def load_large(run: Run, item: Item, pool: Executor) -> None:
     repeats = run.met_before(sha256)
     with run.sink.step() as step:
         known = step.recognise([sha256]).get(sha256)
+        numbers = run.number(step, [item])
+        number = numbers[item.name]
+        outcome = None
         if repeats:
-            before = run.first_outcome(sha256, known)
-            outcome = repeated(item, before, None)
+            outcome = repeated(item, run.first_outcome(sha256, known), number)
         elif known is not None and known.seen is Seen.LOADED:
-            outcome = duplicate(item, known, None)
+            outcome = duplicate(item, known, number)
+        if outcome is None:
+            texts = run.begin(step, [item], numbers, {} if known is None else {sha256: known})
         else:
-            texts = run.begin(step, [item], {} if known is None else {sha256: known})
-            outcome = None
-        if outcome is not None:
-            numbers = run.deliver(
+            run.deliver(
                 step,
                 [item],
+                numbers,
                 state=outcome.state,
                 error=outcome.error,
                 file=outcome.file,
                 duplicate_of=outcome.duplicate_of_delivery,
             )
-            outcome = outcome.with_delivery(numbers[0])
     if outcome is None:
         work = _Large(run, item, texts)
         work.append_all(pool)

@@ -31,7 +31,7 @@ from nemflow.pipeline.outcome import LoadSummary
 from nemflow.pipeline.run import Run
 from nemflow.pipeline.sinks import DrySink, StoreSink
 from nemflow.pipeline.unpack import Item, given_files, unpacked
-from nemflow.store import ledger
+from nemflow.store import leases
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
@@ -175,14 +175,13 @@ def reconcile(store: Store, *, hook: Hook | None = None) -> int:
     gone. ``load`` does this by itself first; call it to tidy up without loading.
     """
     with store.backend.reading() as conn:
-        leases = ledger.leases(conn)
+        held = leases.leases(conn)
     closed = 0
-    for token, is_over in leases.items():
+    for token, is_over in held.items():
         if is_over or _is_gone(token):
             with store.backend.writing() as conn:
-                loads, count = ledger.clear(
+                loads, count = leases.clear(
                     conn,
-                    store.backend,
                     token,
                     why="The loading process ended before it was done; load it again.",
                     state="dead",
@@ -217,6 +216,6 @@ def _abandon(store: Store, token: str, error: BaseException) -> None:
     try:
         with store.backend.writing() as conn:
             state = "cancelled" if stopped else "dead"
-            ledger.clear(conn, store.backend, token, why=why, state=state)
+            leases.clear(conn, token, why=why, state=state)
     except NemflowError:
         return  # the next load, or reconcile, clears it

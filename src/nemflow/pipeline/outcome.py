@@ -59,8 +59,8 @@ class FileOutcome:
     rules: Mapping[str, int] = field(default_factory=dict)  #: rule id -> records it rejected
     conflicts: int = 0  #: days where another content carries the same version stamp
     error: str | None = None  #: why the whole file was rejected, one sentence
-    findings: pl.DataFrame | None = None  #: as ``MeterData.findings``, the first 10,000 of a
-    #: large file (the store has all); None: none
+    #: As ``MeterData.findings``, the first 10,000 of a large file (the store has all); None: none.
+    findings: pl.DataFrame | None = field(default=None, repr=False)
     seconds: float = 0.0  #: its share of the time
 
     @property
@@ -68,9 +68,21 @@ class FileOutcome:
         """True when nothing was rejected."""
         return self.state in ("loaded", "duplicate")
 
-    def with_delivery(self, number: int | None) -> FileOutcome:
-        """The same, once its delivery has a number."""
-        return replace(self, delivery=number)
+    def plus(self, other: FileOutcome) -> FileOutcome:
+        """This and a later part of the same file's account."""
+        import polars as pl
+
+        found = [part for part in (self.findings, other.findings) if part is not None]
+        return replace(
+            self,
+            state=other.state,
+            days=self.days + other.days,
+            reads=self.reads + other.reads,
+            rules=dict(Counter(self.rules) + Counter(other.rules)),
+            conflicts=self.conflicts + other.conflicts,
+            findings=pl.concat(found) if found else None,
+            seconds=self.seconds + other.seconds,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; findings as a list of rows."""

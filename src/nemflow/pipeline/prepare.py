@@ -54,6 +54,10 @@ class Prepared:
             headers=self.headers.filter(others),
         )
 
+    def with_bad(self, bad: pl.DataFrame) -> Prepared:
+        """The same with other rejected records."""
+        return replace(self, bad=bad)
+
     @property
     def fatal(self) -> pl.DataFrame:
         """Sources that are rejected as a whole: source, error (one sentence)."""

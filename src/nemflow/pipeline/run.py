@@ -99,14 +99,47 @@ class Run:
 
     # -- what is written ----------------------------------------------------------------------
 
-    def deliver(self, step: Step, items: Sequence[Item], **columns: Any) -> list[int | None]:
-        """Write one delivery per item, and one for each container met for the first time.
+    def number(self, step: Step, items: Sequence[Item]) -> dict[str, int | None]:
+        """Give every item, and every container met for the first time, its delivery number.
 
-        ``columns`` override what the items say; a list gives one value per item.
+        Numbers follow the order in which things were given. The containers are delivered.
         """
-        self._deliver_containers(step, items)
+        new: dict[str, Item] = {}
+        names: list[tuple[str, bool]] = []
+        for item in items:
+            if item.in_container and item.top not in self._containers and item.top not in new:
+                new[item.top] = item
+                names.append((item.top, True))
+            names.append((item.name, False))
+        numbers = dict(zip(names, step.numbers(len(names)), strict=True))
+        if new:
+            about = [_fingerprint(item.path) for item in new.values()]
+            self._containers.update({top: numbers[top, True] for top in new})
+            frame = pl.DataFrame(
+                {
+                    "id": [numbers[top, True] for top in new],
+                    "name": list(new),
+                    "sha256": [sha256 for sha256, _ in about],
+                    "size": [size for _, size in about],
+                    "profile": [self.parser_for(item).profile for item in new.values()],
+                    "state": ["loading"] * len(new),
+                },
+                schema_overrides=ledger.ARRIVAL,
+            )
+            step.deliver(self._dated(frame))
+        return {name: number for (name, is_top), number in numbers.items() if not is_top}
+
+    def deliver(
+        self,
+        step: Step,
+        items: Sequence[Item],
+        numbers: Mapping[str, int | None],
+        **columns: Any,
+    ) -> None:
+        """Write one delivery per item; ``columns`` say what the items do not."""
         frame = pl.DataFrame(
             {
+                "id": [numbers[item.name] for item in items],
                 "parent": [self._containers.get(item.top) for item in items],
                 "name": [item.name for item in items],
                 "sha256": [item.sha256 for item in items],
@@ -116,13 +149,18 @@ class Run:
             },
             schema_overrides=ledger.ARRIVAL,
         )
-        return step.deliver(self._dated(frame))
+        step.deliver(self._dated(frame))
 
     def begin(
-        self, step: Step, items: Sequence[Item], known: Mapping[str, ledger.Known]
+        self,
+        step: Step,
+        items: Sequence[Item],
+        numbers: Mapping[str, int | None],
+        known: Mapping[str, ledger.Known],
     ) -> pl.DataFrame:
         """Deliver texts and open a load for each: source, delivery, file, load and the rest."""
-        deliveries = self.deliver(step, items, state=["loading"] * len(items)) if items else []
+        if items:
+            self.deliver(step, items, numbers, state=["loading"] * len(items))
         hashes = [item.sha256 or "" for item in items]
         texts = pl.DataFrame(
             {
@@ -131,35 +169,12 @@ class Run:
                 "sha256": hashes,
                 "size": [item.size for item in items],
                 "profile": [self.parser_for(item).profile for item in items],
-                "delivery": deliveries,
+                "delivery": [numbers[item.name] for item in items],
                 "file": [known[sha].file if sha in known else None for sha in hashes],
             },
             schema_overrides={"delivery": pl.Int64, "file": pl.Int64, "size": pl.Int64},
         )
         return step.begin(texts)
-
-    def _deliver_containers(self, step: Step, items: Sequence[Item]) -> None:
-        new = {
-            item.top: item
-            for item in items
-            if item.name != item.top
-            and item.top not in self._containers
-            and not item.name.startswith(f"{item.top} (")
-        }
-        if not new:
-            return
-        about = [_fingerprint(item.path) for item in new.values()]
-        frame = pl.DataFrame(
-            {
-                "name": list(new),
-                "sha256": [sha256 for sha256, _ in about],
-                "size": [size for _, size in about],
-                "profile": [self.parser_for(item).profile for item in new.values()],
-                "state": ["loading"] * len(new),
-            },
-            schema_overrides=ledger.ARRIVAL,
-        )
-        self._containers.update(zip(new, step.deliver(self._dated(frame)), strict=True))
 
     def _dated(self, frame: pl.DataFrame) -> pl.DataFrame:
         final = pl.col("state") != "loading"

@@ -11,7 +11,8 @@ Look next: ``load.py``, which takes the steps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import polars as pl
 
 from nemflow.store import days as store_days
-from nemflow.store import ledger, quarantine, registers
+from nemflow.store import leases, ledger, quarantine, registers
 from nemflow.store.days import KEY, SORT_KEY
 from nemflow.store.registers import PERIOD_KEY
 from nemflow.store.tables import MARKET_OFFSET
@@ -38,8 +39,11 @@ class Step(Protocol):
     def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
         """What the ledger knows of these texts."""
 
-    def deliver(self, arrivals: pl.DataFrame) -> list[int | None]:
-        """Write deliveries (columns of ``ledger.ARRIVAL``); their numbers in order."""
+    def numbers(self, count: int) -> Sequence[int | None]:
+        """So many delivery numbers."""
+
+    def deliver(self, arrivals: pl.DataFrame) -> None:
+        """Write deliveries: columns of ``ledger.ARRIVAL``, and ``id``."""
 
     def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
         """Open a load per text; adds ``file`` and ``load``."""
@@ -73,6 +77,23 @@ class Step(Protocol):
 
     def containers(self, numbers: Collection[int]) -> None:
         """Give containers the state their members add up to."""
+
+    def begin_replay(self, file: int, base: int, delivery: int, profile: str) -> int:
+        """Open a load that takes quarantined records of a file in; its number."""
+
+    def claims_of_base(self, keys: pl.DataFrame, base: int) -> pl.DataFrame:
+        """What a load and its replays have claimed on these (nmi, day, suffix) keys."""
+
+    def finish_replay(
+        self,
+        load: int,
+        counts: Mapping[str, int],
+        *,
+        tried: Collection[int],
+        taken: Collection[int],
+        who: str | None,
+    ) -> tuple[str, int, datetime]:
+        """Publish a replay load, resolve what it took in; the file's state, seq and time."""
 
 
 class Sink(Protocol):
@@ -115,14 +136,17 @@ class _StoreStep:
     def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
         return ledger.recognise(self._conn, hashes)
 
-    def deliver(self, arrivals: pl.DataFrame) -> list[int | None]:
-        return ledger.deliver(self._conn, self._backend, arrivals, token=self._token).to_list()
+    def numbers(self, count: int) -> Sequence[int | None]:
+        return ledger.delivery_numbers(self._conn, self._backend, count)
+
+    def deliver(self, arrivals: pl.DataFrame) -> None:
+        ledger.deliver(self._conn, self._backend, arrivals, token=self._token)
 
     def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
         return ledger.begin(self._conn, self._backend, texts, token=self._token, now=self._now)
 
     def hold(self, loads: Collection[int]) -> None:
-        ledger.hold(self._conn, loads, self._token)
+        leases.hold(self._conn, loads, self._token)
 
     def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
         return store_days.append(self._conn, self._backend, days, own)
@@ -143,13 +167,49 @@ class _StoreStep:
         store_days.take_back(self._conn, load, lines)
 
     def withdraw(self, load: int) -> None:
-        ledger.withdraw(self._conn, load)
+        leases.withdraw(self._conn, load)
 
     def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
         return ledger.finish(self._conn, self._backend, results)
 
     def containers(self, numbers: Collection[int]) -> None:
         ledger.settle_containers(self._conn, self._backend, numbers)
+
+    def begin_replay(self, file: int, base: int, delivery: int, profile: str) -> int:
+        return ledger.begin_replay(
+            self._conn,
+            self._backend,
+            file_id=file,
+            base=base,
+            delivery_id=delivery,
+            profile=profile,
+            token=self._token,
+            now=self._now,
+        )
+
+    def claims_of_base(self, keys: pl.DataFrame, base: int) -> pl.DataFrame:
+        claims = self._backend.claims_of(self._conn, keys)
+        return claims.filter(pl.col("load").is_in(ledger.loads_of_base(self._conn, base)))
+
+    def finish_replay(
+        self,
+        load: int,
+        counts: Mapping[str, int],
+        *,
+        tried: Collection[int],
+        taken: Collection[int],
+        who: str | None,
+    ) -> tuple[str, int, datetime]:
+        conn, backend = self._conn, self._backend
+        quarantine.tried(conn, tried, dict.fromkeys(taken, load), self._now)
+        detail = {"tried": len(tried), "taken": len(taken), "load": load}
+        ledger.note(
+            conn, backend, act="replay", target=f"load {load}", who=who, detail=json.dumps(detail)
+        )
+        if not taken:
+            return ledger.close_replay(conn, load), 0, self._now
+        state = ledger.finish_replay(conn, backend, load_id=load, counts=counts)
+        return state, *ledger.record(conn, backend, "published", [load])
 
 
 class DrySink:
@@ -191,8 +251,11 @@ class _DryStep:
     def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
         return {} if self._conn is None else ledger.recognise(self._conn, hashes)
 
-    def deliver(self, arrivals: pl.DataFrame) -> list[int | None]:
-        return [None] * arrivals.height
+    def numbers(self, count: int) -> Sequence[int | None]:
+        return [None] * count
+
+    def deliver(self, arrivals: pl.DataFrame) -> None:
+        pass
 
     def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
         loads = pl.Series("load", self._sink.next_load(texts.height), dtype=pl.Int64)
@@ -251,6 +314,29 @@ class _DryStep:
 
     def containers(self, numbers: Collection[int]) -> None:
         pass
+
+    def begin_replay(self, file: int, base: int, delivery: int, profile: str) -> int:
+        self._file = file
+        return self._sink.next_load(1)[0]
+
+    def claims_of_base(self, keys: pl.DataFrame, base: int) -> pl.DataFrame:
+        assert self._conn is not None  # noqa: S101 - for the type checker
+        assert self._store is not None  # noqa: S101 - a replay has a store
+        claims = self._store.backend.claims_of(self._conn, keys)
+        return claims.filter(pl.col("load").is_in(ledger.loads_of_base(self._conn, base)))
+
+    def finish_replay(
+        self,
+        load: int,
+        counts: Mapping[str, int],
+        *,
+        tried: Collection[int],
+        taken: Collection[int],
+        who: str | None,
+    ) -> tuple[str, int, datetime]:
+        assert self._conn is not None  # noqa: S101 - for the type checker
+        left = ledger.rejected_of(self._conn, self._file) - len(taken)
+        return "partly_loaded" if left else "loaded", 0, datetime.now(MARKET_OFFSET)
 
 
 def _together(claims: list[pl.DataFrame]) -> pl.DataFrame:

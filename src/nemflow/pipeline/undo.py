@@ -1,13 +1,19 @@
 """Undo and redo: a file's days leave the readings, and come back.
 
 Nothing is deleted: an event is appended, and the winner of each day is decided anew on read.
+
+Look next: ``nemflow.store.reversal``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from nemflow.events import LoadPublished
 from nemflow.pipeline.outcome import Change
+from nemflow.store import ledger, reversal
 
 if TYPE_CHECKING:
     from nemflow.events import Hook
@@ -22,7 +28,7 @@ def undo(
     Args:
         store: the store.
         which: a delivery number (a container takes back all its members), or a file's SHA-256 or a
-            beginning of it of at least 6 characters with a letter or 12 without.
+            beginning of it of at least 6 characters with a letter, or 12 without.
         by: who, for the audit.
         hook: called with ``events.LoadPublished``.
 
@@ -31,7 +37,7 @@ def undo(
         UsageError: nothing of it stands (already undone, rejected, or a duplicate: names the
             delivery to undo instead).
     """
-    raise NotImplementedError
+    return _changed(store, which, "undone", "undo", reversal.undo, by, hook)
 
 
 def redo(
@@ -43,4 +49,37 @@ def redo(
         NotFound: no such delivery or file.
         UsageError: nothing of it is undone, or the file was loaded again since.
     """
-    raise NotImplementedError
+    return _changed(store, which, "redone", "redo", reversal.redo, by, hook)
+
+
+def _changed(
+    store: Store,
+    which: int | str,
+    kind: str,
+    act: str,
+    reverse: Callable[..., Any],
+    *told: Any,
+) -> Change:
+    by, hook = told
+    with store.backend.writing() as conn:
+        ledger.note(
+            conn,
+            store.backend,
+            act=act,
+            target=str(which),
+            who=by,
+            detail=json.dumps({"which": str(which)}),
+        )
+        done = reverse(conn, store.backend, which)
+    change = Change(
+        kind=kind,
+        deliveries=done.deliveries,
+        files=done.files,
+        days=done.days,
+        reads=done.reads,
+        seq=done.seq,
+        at=done.at.isoformat(),
+    )
+    if hook is not None:
+        hook(LoadPublished(kind, change.seq, change.at, done.loads))
+    return change

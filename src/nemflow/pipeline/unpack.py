@@ -42,6 +42,11 @@ class Item:
     close: Callable[[], None] | None = None
 
     @property
+    def in_container(self) -> bool:
+        """Whether it came inside a zip, a gzip or a message."""
+        return self.name != self.top and not self.name.startswith(f"{self.top} (")
+
+    @property
     def is_large(self) -> bool:
         """Whether it is parsed in pieces."""
         return self.text is not None and not isinstance(self.text.data, bytes)

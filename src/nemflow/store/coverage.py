@@ -36,7 +36,7 @@ def covered(
         pl.col("day").min().alias("first_day"),
         pl.col("day").max().alias("last_day"),
         pl.len().cast(pl.Int64).alias("days_present"),
-        pl.col("interval_minutes").unique().sort().cast(pl.List(pl.UInt16)),
+        pl.col("interval_minutes").cast(pl.UInt16).unique().sort(),
     )
     edges = known.select(
         *_STREAM,

@@ -15,19 +15,17 @@ from __future__ import annotations
 import enum
 import functools
 import importlib.metadata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import sqlalchemy as sa
 
-from nemflow.errors import StoreBusy
 from nemflow.store.backends.codec import STAMP
+from nemflow.store.leases import AT_ONCE, LEASE, batches
 from nemflow.store.tables import (
-    DAY_TABLES,
-    LOAD_TABLES,
     MARKET_OFFSET,
     audit,
     delivery,
@@ -38,9 +36,6 @@ from nemflow.store.tables import (
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend
-
-LEASE = timedelta(minutes=2)  #: an open load that shows no progress for so long counts as dead
-_AT_ONCE = 500  #: values in one IN (...)
 
 
 class Seen(enum.Enum):
@@ -79,8 +74,8 @@ def recognise(conn: sa.Connection, hashes: Iterable[str]) -> dict[str, Known]:
         .outerjoin(delivery, delivery.c.id == file.c.delivery)
         .where(file.c.sha256.in_(sa.bindparam("hashes", expanding=True)))
     )
-    for start in range(0, len(wanted), _AT_ONCE):
-        rows = conn.execute(question, {"hashes": wanted[start : start + _AT_ONCE]})
+    for start in range(0, len(wanted), AT_ONCE):
+        rows = conn.execute(question, {"hashes": wanted[start : start + AT_ONCE]})
         for sha256, number, state, last, name in rows:
             found[sha256] = Known(number, _SEEN.get(state, Seen.FAILED), last, name or "")
     return found
@@ -106,24 +101,25 @@ ARRIVAL: dict[str, Any] = {
 }
 
 
-def deliver(
-    conn: sa.Connection, backend: Backend, arrivals: pl.DataFrame, *, token: str
-) -> pl.Series:
-    """Write delivery rows (columns of ``ARRIVAL``); returns their numbers in order.
+def deliver(conn: sa.Connection, backend: Backend, arrivals: pl.DataFrame, *, token: str) -> None:
+    """Write delivery rows (columns of ``ARRIVAL``, and their numbers as ``id``).
 
     Those that are still ``loading`` are leased to who holds ``token``.
     """
-    first = backend.reserve(conn, delivery, arrivals.height)
     working = pl.col("state") == "loading"
     until = pl.lit(datetime.now(MARKET_OFFSET) + LEASE).cast(STAMP)
-    numbered = arrivals.with_columns(
-        _numbers(first, arrivals.height),
+    leased = arrivals.with_columns(
         attempts=pl.lit(1),
         lease_token=pl.when(working).then(pl.lit(token)),
         lease_until=pl.when(working).then(until),
     )
-    backend.append(conn, delivery, numbered)
-    return numbered["id"]
+    backend.append(conn, delivery, leased)
+
+
+def delivery_numbers(conn: sa.Connection, backend: Backend, count: int) -> range:
+    """So many delivery numbers that nobody else gets."""
+    first = backend.reserve(conn, delivery, count)
+    return range(first, first + count)
 
 
 def begin(
@@ -215,30 +211,6 @@ def begin_replay(
     return number
 
 
-def hold(conn: sa.Connection, loads: Collection[int], token: str) -> None:
-    """Make sure the loads are still open and ours, and renew the lease on all that is ours.
-
-    Raises:
-        StoreBusy: somebody took them away because they seemed dead.
-    """
-    held = 0
-    now = datetime.now(MARKET_OFFSET)
-    for some in _batches(loads):
-        held += conn.execute(
-            sa.update(load)
-            .where(load.c.id.in_(some), load.c.state == "open", load.c.lease_token == token)
-            .values(lease_until=now + LEASE)
-        ).rowcount
-    if held != len(loads):
-        raise StoreBusy(
-            "This load was taken for dead and cleared by another process.",
-            hint="Nothing of it is visible; load again.",
-        )
-    conn.execute(
-        sa.update(delivery).where(delivery.c.lease_token == token).values(lease_until=now + LEASE)
-    )
-
-
 # -- loads end --------------------------------------------------------------------------------
 
 COUNTS = [f"{of}_{part}" for of in ("days", "reads")
@@ -317,36 +289,97 @@ def finish(conn: sa.Connection, backend: Backend, results: pl.DataFrame) -> tupl
 
 
 def finish_replay(
-    conn: sa.Connection, backend: Backend, *, load_id: int, counts: dict[str, int], now: datetime
-) -> None:
-    """Publish a replay load and let its records change sides in the file's account.
+    conn: sa.Connection, backend: Backend, *, load_id: int, counts: Mapping[str, int]
+) -> str:
+    """Make a replay load ready to be published, and let its records change sides in the account.
 
-    ``counts`` are the replay load's own COUNTS, rejected left out: what it took in was counted
-    rejected before.
+    Args:
+        conn: a writing connection.
+        backend: the engine.
+        load_id: the replay load, open and ours.
+        counts: what it took in: COUNTS, nothing rejected.
+
+    Returns:
+        The file's state from now on. ``record`` the load after that, last.
     """
-    row = conn.execute(sa.select(load.c.file, load.c.delivery).where(load.c.id == load_id)).one()
+    now = datetime.now(MARKET_OFFSET)
+    row = conn.execute(
+        sa.select(load.c.file, load.c.delivery, load.c.base).where(load.c.id == load_id)
+    ).one()
     conn.execute(
         sa.update(load)
         .where(load.c.id == load_id)
         .values(state="published", lease_token=None, lease_until=None, finished_at=now, **counts)
     )
-    moved = {}
-    for of in ("days", "reads"):
-        stored, unchanged = counts[f"{of}_stored"], counts[f"{of}_unchanged"]
-        moved[f"{of}_stored"] = file.c[f"{of}_stored"] + stored
-        moved[f"{of}_unchanged"] = file.c[f"{of}_unchanged"] + unchanged
-        moved[f"{of}_rejected"] = file.c[f"{of}_rejected"] - stored - unchanged
-    conn.execute(sa.update(file).where(file.c.id == row.file).values(**moved, loaded_at=now))
-    left = file.c.days_rejected + file.c.reads_rejected
-    conn.execute(
-        sa.update(file)
-        .where(file.c.id == row.file)
-        .values(state=sa.case((left == 0, "loaded"), else_="partly_loaded"))
-    )
-    state = sa.select(file.c.state).where(file.c.id == row.file).scalar_subquery()
+    state = recount(conn, row.file, row.base, row.delivery)
+    conn.execute(sa.update(file).where(file.c.id == row.file).values(loaded_at=now))
     conn.execute(
         sa.update(delivery).where(delivery.c.id == row.delivery).values(state=state, error=None)
     )
+    parent = conn.execute(
+        sa.select(delivery.c.parent).where(delivery.c.id == row.delivery)
+    ).scalar()
+    if parent is not None:
+        settle_containers(conn, backend, [parent])
+    return state
+
+
+def close_replay(conn: sa.Connection, load_id: int) -> str:
+    """End a replay load that took nothing in; returns the file's state, which stays."""
+    conn.execute(
+        sa.update(load)
+        .where(load.c.id == load_id)
+        .values(
+            state="rejected",
+            lease_token=None,
+            lease_until=None,
+            finished_at=datetime.now(MARKET_OFFSET),
+        )
+    )
+    question = sa.select(file.c.state).join(load, load.c.file == file.c.id)
+    return str(conn.execute(question.where(load.c.id == load_id)).scalar_one())
+
+
+def loads_of_base(conn: sa.Connection, base: int) -> list[int]:
+    """A load and its replays that stand."""
+    return list(
+        conn.execute(
+            sa.select(load.c.id).where(load.c.base == base, load.c.state == "published")
+        ).scalars()
+    )
+
+
+def rejected_of(conn: sa.Connection, file_id: int) -> int:
+    """How many records of a file are in the quarantine."""
+    left = file.c.days_rejected + file.c.reads_rejected
+    return int(conn.execute(sa.select(left).where(file.c.id == file_id)).scalar_one())
+
+
+def recount(conn: sa.Connection, file_id: int, base: int, delivery_id: int) -> str:
+    """Make a base load and its standing replays the file's account; returns the file's state."""
+    rows = conn.execute(
+        sa.select(load).where(load.c.base == base, load.c.state.in_(["published", "rejected"]))
+    ).mappings()
+    counts = dict.fromkeys(COUNTS, 0)
+    for row in rows:
+        for of in ("days", "reads"):
+            counts[f"{of}_stored"] += row[f"{of}_stored"]
+            counts[f"{of}_unchanged"] += row[f"{of}_unchanged"]
+            if row["id"] == base:
+                counts[f"{of}_read"] += row[f"{of}_read"]
+                counts[f"{of}_rejected"] += row[f"{of}_rejected"]
+            else:
+                counts[f"{of}_rejected"] -= row[f"{of}_stored"] + row[f"{of}_unchanged"]
+    rejected = counts["days_rejected"] + counts["reads_rejected"]
+    state = "loaded" if not rejected else "partly_loaded"
+    if rejected and rejected == counts["days_read"] + counts["reads_read"]:
+        state = "rejected"
+    conn.execute(
+        sa.update(file)
+        .where(file.c.id == file_id)
+        .values(**counts, state=state, load=base, delivery=delivery_id)
+    )
+    return state
 
 
 def record(
@@ -372,7 +405,7 @@ def settle_containers(
 ) -> dict[int, str]:
     """Give containers the state their members add up to; returns it by number."""
     states: dict[int, set[str]] = {number: set() for number in containers}
-    for some in _batches(containers):
+    for some in batches(containers):
         rows = conn.execute(
             sa.select(delivery.c.parent, delivery.c.state)
             .where(delivery.c.parent.in_(some))
@@ -404,61 +437,6 @@ def _together(states: set[str]) -> str:
     return "undone" if states == {"undone"} else "partly_loaded"
 
 
-# -- loads that died --------------------------------------------------------------------------
-
-
-def leases(conn: sa.Connection) -> dict[str, bool]:
-    """Who works on something, by lease token: whether that lease has run out."""
-    now = datetime.now(MARKET_OFFSET)
-    found: dict[str, bool] = {}
-    for table in (load, delivery):
-        rows = conn.execute(
-            sa.select(table.c.lease_token, sa.func.max(table.c.lease_until) < now)
-            .where(table.c.lease_token.is_not(None))
-            .group_by(table.c.lease_token)
-        )
-        for token, is_over in rows:
-            found[token] = found.get(token, True) and bool(is_over)
-    return found
-
-
-def clear(
-    conn: sa.Connection, backend: Backend, token: str, *, why: str, state: str
-) -> tuple[list[int], int]:
-    """Remove every row of the open loads under a lease, and close its deliveries.
-
-    Returns:
-        The loads cleared, and how many deliveries were closed with ``state`` and ``why``.
-    """
-    now = datetime.now(MARKET_OFFSET)
-    loads = list(
-        conn.execute(
-            sa.select(load.c.id).where(load.c.state == "open", load.c.lease_token == token)
-        ).scalars()
-    )
-    closed = {"lease_token": None, "lease_until": None, "finished_at": now}
-    for some in _batches(loads):
-        for table in LOAD_TABLES:
-            conn.execute(sa.delete(table).where(table.c.load.in_(some)))
-        conn.execute(sa.update(load).where(load.c.id.in_(some)).values(state="dead", **closed))
-        conn.execute(
-            sa.update(file)
-            .where(file.c.load.in_(some), file.c.state == "loading")
-            .values(state="dead")
-        )
-    mine = sa.and_(delivery.c.lease_token == token, delivery.c.state == "loading")
-    left = conn.execute(
-        sa.update(delivery).where(mine).values(state=state, error=why, **closed)
-    ).rowcount
-    return loads, left
-
-
-def withdraw(conn: sa.Connection, load_id: int) -> None:
-    """Remove every day, register read and service event of an open load."""
-    for table in DAY_TABLES:
-        conn.execute(sa.delete(table).where(table.c.load == load_id))
-
-
 # -- audit ------------------------------------------------------------------------------------
 
 
@@ -469,10 +447,9 @@ def note(
     act: str,
     target: str,
     who: str | None,
-    seq: int | None,
     detail: str,
 ) -> None:
-    """Write one act of a person or key."""
+    """Write one act of a person or key. What became of it is in ``load_event``."""
     conn.execute(
         sa.insert(audit).values(
             id=backend.reserve(conn, audit, 1),
@@ -480,7 +457,6 @@ def note(
             who=who,
             act=act,
             target=target,
-            seq=seq,
             detail=detail,
         )
     )
@@ -493,9 +469,3 @@ def _version() -> str:
 
 def _numbers(first: int, count: int) -> pl.Series:
     return pl.int_range(first, first + count, eager=True).alias("id")
-
-
-def _batches(ids: Collection[int]) -> Iterable[list[Any]]:
-    every = sorted(ids)
-    for start in range(0, len(every), _AT_ONCE):
-        yield every[start : start + _AT_ONCE]

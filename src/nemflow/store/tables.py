@@ -396,7 +396,6 @@ audit = sa.Table(
     _column("who", sa.Text, "person or key"),
     _column("act", sa.Text, "undo, redo, replay", nullable=False),
     _column("target", sa.Text, "what it was done to: delivery 7", nullable=False),
-    _column("seq", Big, "commit number, when something became visible or hidden"),
     _column("detail", sa.Text, "JSON: ids and counts"),
     sa.Index("audit_by_at", "at"),
     comment="One act by a person or key. Append-only.",

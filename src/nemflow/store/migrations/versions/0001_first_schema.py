@@ -487,7 +487,6 @@ def upgrade() -> None:
         sa.Column("who", sa.Text(), comment="person or key"),
         sa.Column("act", sa.Text(), nullable=False, comment="undo, redo, replay"),
         sa.Column("target", sa.Text(), nullable=False, comment="what it was done to: delivery 7"),
-        sa.Column("seq", BIG, comment="commit number, when something became visible or hidden"),
         sa.Column("detail", sa.Text(), comment="JSON: ids and counts"),
         comment="One act by a person or key. Append-only.",
     )
