@@ -6,7 +6,7 @@ import sys
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemflow.cli import charts
@@ -25,6 +25,7 @@ def lines(picture: object) -> list[str]:
     return str(picture).splitlines()
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.none() | st.floats(0, 1e6), min_size=48, max_size=48))
 def test_a_profile_fits_80_columns(values: list[float | None]) -> None:
     """Whatever the values, no line is longer than a terminal, and nothing fails."""
@@ -86,6 +87,7 @@ def test_one_odd_day_does_not_wash_out_the_others() -> None:
     assert min(drawn.count(shade) for shade in "░▒▓") > 50
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.dates(date(2023, 1, 1), date(2025, 12, 31)), st.none() | st.floats(-1e9, 1e9), min_size=1

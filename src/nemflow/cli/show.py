@@ -61,13 +61,18 @@ _READS = (
     Column("current_quality_method", "quality"),
 )
 _HEADERS = (
-    Column("source"),
-    Column("version_header"),
-    Column("file_at"),
-    Column("from_participant"),
-    Column("to_participant"),
-    Column("message_id"),
-    Column("transaction_id"),
+    "source",
+    "block",
+    "line",
+    "version_header",
+    "file_at",
+    "from_participant",
+    "to_participant",
+    "sha256",
+    "message_id",
+    "transaction_id",
+    "sender",
+    "receiver",
 )
 
 
@@ -157,7 +162,10 @@ class _Rest:
 
     def document(self) -> dict[str, Any]:
         """Headers and findings for JSON."""
-        return {"headers": self.headers.to_dicts(), "findings": self.findings.to_dicts()}
+        return {
+            "headers": self.headers.select(_HEADERS).to_dicts(),
+            "findings": self.findings.to_dicts(),
+        }
 
 
 def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
