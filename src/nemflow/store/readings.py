@@ -79,7 +79,9 @@ def intervals(days: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """
     values, scale = scaled_values(days)
     frame = days.with_columns(values, _spans(days["spans"]))
-    frame = frame.with_columns(per_day=pl.col("values").list.len())
+    frame = frame.with_columns(
+        pl.col("reason_code").cast(pl.Int16), per_day=pl.col("values").list.len()
+    )
     if (frame["spans"].list.len() > 0).any():
         pieces = segments(frame)
         frame = frame.drop(OWN)[pieces["place"]].with_columns(
