@@ -82,7 +82,7 @@ def _rule(rule: rules.Rule) -> str:
     ]
     facts += [f"  - b2b {v.b2b}, portal {v.portal}, when {v.when}" for v in rule.variants]
     if rule.needs:
-        facts.append(f"- Checked only with `{rule.needs}` in the settings")
+        facts.append(f"- Needs: {rule.needs}")
     if rule.deviations:
         facts.append(f"- Deviations: {_links(rule.deviations, 'deviations.md')}")
     parts = [
@@ -129,7 +129,7 @@ def codes_page() -> str:
     return page(
         "Codes",
         "The code lists of NEM12 and NEM13 as nemflow knows them (`nemflow.mdff.codes`). "
-        "*Not verified* marks what was not read in AEMO's own text.",
+        "*Not verified* marks what neither AEMO's own text nor two independent programs confirm.",
         "[Quality flags](#quality-flags) · [Methods](#methods) · [Reason codes](#reason-codes) · "
         "[Transaction codes](#transaction-codes) · [Units](#units) · [Suffixes](#suffixes) · "
         "[Direction](#direction) · [Installation types](#installation-types)",

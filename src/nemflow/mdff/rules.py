@@ -80,13 +80,22 @@ def rule(rule_id: str) -> Rule:
     """
     found = RULES.get(rule_id.strip().upper())
     if found is None:
-        near = difflib.get_close_matches(rule_id.strip().upper(), RULES, n=3, cutoff=0.5)
-        hint = f"Did you mean {', '.join(near)}?" if near else ""
+        near = _near(rule_id.strip().upper())
         raise NotFound(
             f"There is no rule {rule_id!r}.",
-            hint=hint or f"Rules are {', '.join(f'{s}001…' for s in SERIES)}",
+            hint=f"Did you mean {', '.join(near)}?"
+            if near
+            else f"Rules begin with {', '.join(f'{series}001' for series in SERIES)}.",
         )
     return found
+
+
+def _near(typed: str) -> list[str]:
+    """Up to three ids that may have been meant: the same number, then the likest spelling."""
+    letter, number = typed[:1], typed[1:].lstrip("0")
+    same = [f"{letter}{number:0>3}"] if f"{letter}{number:0>3}" in RULES else []
+    close = difflib.get_close_matches(typed, RULES, n=3, cutoff=0.5)
+    return list(dict.fromkeys([*same, *close]))[:3]
 
 
 def severity(rule_id: str, profile: str, variant: str | None = None) -> str:
@@ -124,7 +133,7 @@ def explain(rule_id: str) -> str:
         f"Specification: {found.spec}",
     ]
     if found.needs:
-        parts.append(f"Checked only with {found.needs} in the settings.")
+        parts.append(f"Needs: {found.needs}")
     parts += ["", "Severity"]
     for profile in PROFILES:
         letter = severity(found.id, profile)

@@ -38,8 +38,7 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         todo="Ask the sender for the day; if a spreadsheet rewrote the date, take the original "
         "file.",
         example="300,20250229,0.227,…,A,,,20250306011500,",
-        deviations=("D13", "D14", "D41"),
-        variants=(Variant("iso", "it is written CCYY-MM-DD", "D", "W"),),
+        deviations=("D41",),
     ),
     Rule(
         id="I003",
@@ -96,9 +95,9 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         record="300",
         spec="nemflow",
         expected="values within the limits set for this data stream and unit",
-        todo="Look at the day; if it is right, raise the limit under [limits] in the settings.",
+        todo="Look at the day; if it is right, raise value_limits in the settings.",
         example="300,20250305,999999.9,…,A,,,20250306011500,",
-        needs="[limits]",
+        needs="value_limits in the settings",
     ),
     Rule(
         id="I008",
@@ -111,15 +110,7 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         todo="Ask the sender for the stamp. Until then the file's DateTime orders the versions of "
         "this day, and the version counts as derived.",
         example="300,20250305,0.227,…,A,,,200312200000001,",
-        deviations=("D12", "D13", "D14", "D31", "D41"),
-        variants=(
-            Variant(
-                "spreadsheet",
-                "a spreadsheet rewrote it (2.02607E+13, 6/03/2025), so the version is lost",
-                "D",
-                "D",
-            ),
-        ),
+        deviations=("D12", "D14", "D31", "D41"),
     ),
     Rule(
         id="I009",
@@ -163,7 +154,7 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         expected="14 digits (CCYYMMDDhhmmss) of a time that exists, or nothing",
         todo="Nothing; the stamp is left empty. It never decides which version holds.",
         example="300,20250305,0.227,…,A,,,20250306011500,2025030601",
-        deviations=("D13", "D14", "D41"),
+        deviations=("D13", "D41"),
     ),
     Rule(
         id="I012",

@@ -77,17 +77,17 @@ DEVIATION_LIST: tuple[Deviation, ...] = (
     Deviation(
         "D13",
         "a date in scientific notation (2.02607E+11), as spreadsheets save",
-        "day or register read rejected, its digits are lost; in the header the date is left empty",
-        "day or register read rejected; in the header the file is refused",
-        ("F007", "I002", "I008", "I011", "A008"),
+        "an IntervalDate, UpdateDateTime or time of a register read: rejected, the digits are "
+        "lost; any other date is left empty",
+        "as under portal; in the header the file is refused",
+        ("F007", "N014", "I011", "I016", "A008"),
     ),
     Deviation(
         "D14",
-        "ISO dates (2025-03-06T02:15:09), with or without a zone; a header DateTime with seconds",
-        "read; a zone is taken off when it is +10:00, any other makes the date malformed",
-        "malformed: the header's refuses the file, an IntervalDate the day, other stamps are "
-        "warned of",
-        ("F007", "I002", "I008", "I011", "N014"),
+        "ISO dates (2025-03-06T02:15:09), with or without +10:00; a header DateTime with seconds",
+        "read; with any other zone the date is malformed",
+        "an IntervalDate rejects the day, a header DateTime refuses the file, others are read",
+        ("F007", "I008", "I015"),
     ),
     Deviation(
         "D15",
@@ -117,10 +117,14 @@ DEVIATION_LIST: tuple[Deviation, ...] = (
         "IntervalLength 05, 10, 60 or 1",
         "05 is read as 5; days of the others are rejected",
         _SAME,
-        ("N007",),
+        ("N007", "N016"),
     ),
     Deviation(
-        "D21", "one 300 broken over several lines", "day rejected, never glued", _SAME, ("I012",)
+        "D21",
+        "one 300 broken over several lines",
+        "day rejected, never glued",
+        "file refused, because the pieces are unknown records",
+        ("F009", "I012"),
     ),
     Deviation(
         "D22",
@@ -228,8 +232,9 @@ DEVIATION_LIST: tuple[Deviation, ...] = (
     Deviation(
         "D41",
         "dates written DD/MM/YYYY",
-        "rejected as ambiguous; in the header the date is left empty",
-        "rejected as ambiguous; in the header the file is refused",
-        ("F007", "I002", "I008", "I011", "N014", "A008"),
+        "ambiguous: an IntervalDate or time of a register read is rejected; without its "
+        "UpdateDateTime a day has the file's DateTime as version; any other date is left empty",
+        "as under portal; in the header the file is refused",
+        ("F007", "N014", "I002", "I008", "I011", "A008"),
     ),
 )

@@ -106,10 +106,9 @@ FILE_RULES: tuple[Rule, ...] = (
         record="100",
         spec="MDFF §4.2",
         expected="From and To as in the aseXML envelope, and To as our own participant id",
-        todo="Check that the file is meant for you; if it is, correct [participant] in the "
-        "settings.",
+        todo="Check that the file is meant for you; if it is, correct participant in the settings.",
         example="100,NEM12,202503060215,MDPEXMPL,OTHERRET",
-        needs="[participant]",
+        needs="participant in the settings, to compare with our own id; the envelope always is",
     ),
     Rule(
         id="F009",
@@ -122,6 +121,7 @@ FILE_RULES: tuple[Rule, ...] = (
         todo="Look at the line: a broken line, a comment or a column heading does not belong "
         "there.",
         example="NMI,Date,Usage",
+        deviations=("D21",),
     ),
     Rule(
         id="F010",

@@ -38,7 +38,7 @@ class Rule:
     example: str  #: the smallest offending line or lines, invented
     deviations: tuple[str, ...] = ()  #: the deviations it reports, e.g. ``("D08",)``
     variants: tuple[Variant, ...] = ()  #: cases with a severity of their own
-    needs: str = ""  #: the setting without which the rule is not checked
+    needs: str = ""  #: what must be known before it can be checked
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Where next: ``nemflow.mdff.rules``; suffixes and units are in ``nemflow.mdff.cod
 
 from __future__ import annotations
 
-from nemflow.mdff.rulebook.model import Rule, Variant
+from nemflow.mdff.rulebook.model import Rule
 
 STREAM_RULES: tuple[Rule, ...] = (
     Rule(
@@ -29,11 +29,10 @@ STREAM_RULES: tuple[Rule, ...] = (
         portal="W",
         record="200, 250",
         spec="nemflow",
-        expected="an NMI of the list in the settings",
-        todo="Check whether the data reached the right participant; if so, add the NMI to the list "
-        "under [participant].",
+        expected="an NMI of our own list",
+        todo="Check whether the data reached the right participant.",
         example="200,SASMPL0777,E1,1,E1,N1,EX0000123,kWh,30,",
-        needs="[participant]",
+        needs="a list of our own NMIs, which no setting gives yet",
     ),
     Rule(
         id="N003",
@@ -96,7 +95,6 @@ STREAM_RULES: tuple[Rule, ...] = (
         todo="Ask the sender for the data in one of these lengths.",
         example="200,SASMPL0123,E1,1,E1,N1,EX0000123,kWh,60,",
         deviations=("D20",),
-        variants=(Variant("leading_zero", "it is written 05", "W", "W"),),
     ),
     Rule(
         id="N008",
@@ -185,7 +183,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         expected="8 digits (CCYYMMDD) of a date that exists, or nothing",
         todo="Nothing; the date is left empty. MSATS has the date that counts.",
         example="200,SASMPL0123,E1,1,E1,N1,EX0000123,kWh,30,20250431",
-        deviations=("D14", "D41"),
+        deviations=("D13", "D41"),
     ),
     Rule(
         id="N015",
