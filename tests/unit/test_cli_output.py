@@ -164,7 +164,7 @@ def test_a_share_is_never_rounded_to_nothing_or_all(share: float, words: str) ->
         (Decimal("0.000"), "0"),
         (Decimal(100), "100"),
         (date(2025, 3, 5), "2025-03-05"),
-        (datetime(2025, 3, 5, 0, 30, tzinfo=MARKET), "2025-03-05 00:30"),
+        (datetime(2025, 3, 5, 0, 30, tzinfo=MARKET), "2025-03-05 00:30:00"),
         (datetime(2025, 3, 5, 0, 30, 5, tzinfo=MARKET), "2025-03-05 00:30:05"),
         ([5, 30], "5, 30"),
         ({"start": date(2025, 3, 5), "end": date(2025, 3, 7)}, "2025-03-05 to 2025-03-07"),

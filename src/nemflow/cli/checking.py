@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from nemflow.pipeline.outcome import FileOutcome, LoadSummary
 
 _FILES = (
-    Column("source", "file", style="bold", wrap=True),
+    Column("source", "file", style="bold", gives_way="front"),
     Column("days", right=True),
     Column("kept_out", "kept out", right=True),
     Column("warnings", right=True),
-    Column("verdict", wrap=True),
+    Column("verdict", gives_way="fold"),
 )
 
 

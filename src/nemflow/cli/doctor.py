@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _LINES = (
     Column("status", style="bold"),
     Column("what"),
-    Column("detail", wrap=True),
-    Column("todo", "what to do", wrap=True),
+    Column("detail", gives_way="fold"),
+    Column("todo", "what to do", gives_way="fold"),
 )
 _EXTRAS: Final = {
     "pandas": ("pandas", "to_pandas()"),

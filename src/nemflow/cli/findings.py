@@ -25,7 +25,7 @@ _VALUE_WIDTH = 40
 _STYLES = {"F": "bold red", "D": "bold yellow", "W": "cyan"}
 
 COLUMNS = (
-    Column("source"),
+    Column("source", gives_way="front"),
     Column("line", right=True),
     Column("block", machine_only=True),
     Column("record"),
@@ -33,7 +33,7 @@ COLUMNS = (
     Column("value"),
     Column("rule"),
     Column("severity"),
-    Column("message", wrap=True),
+    Column("message", gives_way="fold"),
     Column("todo", machine_only=True),
     Column("raw", machine_only=True),
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nemflow.cli import wording
-from nemflow.cli.options import DbOption, open_to_read
+from nemflow.cli.options import DbOption, again, open_to_read
 from nemflow.cli.output import Column, CsvOption, JsonOption, Output
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def _state(value: str) -> str:
 
 _COUNTS = (
     Column("days_read", "days", right=True),
-    Column("days_stored", "stored", right=True),
-    Column("days_unchanged", "unchanged", right=True),
+    Column("days_stored", machine_only=True),
+    Column("days_unchanged", machine_only=True),
     Column("days_rejected", "rejected", right=True),
     Column("reads_read", machine_only=True),
     Column("reads_stored", machine_only=True),
@@ -43,7 +43,7 @@ _COUNTS = (
 _DELIVERIES = (
     Column("delivery", "id", right=True, show=wording.plain, style="bold"),
     Column("parent", "in", right=True, show=wording.plain),
-    Column("name", wrap=True),
+    Column("name", gives_way="front"),
     Column("state", show=_state),
     *_COUNTS,
     Column("members", machine_only=True),
@@ -60,12 +60,12 @@ _DELIVERIES = (
 )
 _FILES = (
     Column("file", "id", right=True, show=wording.plain, style="bold"),
-    Column("sha256", "sha256", show=wording.short_hash),
-    Column("name", wrap=True),
+    Column("sha256", machine_only=True),
+    Column("name", gives_way="front"),
     Column("state", show=_state),
     *_COUNTS,
     Column("nmis", "NMIs", right=True),
-    Column("first_day", "first"),
+    Column("first_day", "first", optional=True),
     Column("last_day", "last"),
     Column("version_header", machine_only=True),
     Column("from_participant", machine_only=True),
@@ -105,7 +105,7 @@ def deliveries(
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
         rows = store.deliveries(state, parent=parent, limit=limit or None)
-    out.rows(_DELIVERIES, rows, empty="No deliveries. Load some: nemflow load PATH")
+    out.rows(_DELIVERIES, rows, empty=f"No deliveries. Load some: {again('load PATH', db)}")
     for row in rows.filter(rows["error"].is_not_null()).head(10).iter_rows(named=True):
         out.say(f"{row['delivery']}: {row['error']}", "yellow")
     if limit and rows.height == limit:
@@ -127,9 +127,10 @@ def files(
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
         rows = store.files(state, nmi=nmi)
-    out.rows(_FILES, rows, empty="No files. Load some: nemflow load PATH")
+    out.rows(_FILES, rows, empty=f"No files. Load some: {again('load PATH', db)}")
     if not rows.is_empty():
-        out.say("One in full: nemflow file ID", "dim")
+        newest = f"file {rows['file'][0]}"
+        out.say(f"One in full: {again(newest, db)}", "dim")
 
 
 def file(
@@ -182,7 +183,7 @@ def _describe(out: Output, one: pl.DataFrame) -> None:
         "message": row.get("message_id"),
         "days": f"{row['days_read']:,} read = {row['days_stored']:,} stored + "
         f"{row['days_unchanged']:,} unchanged + {row['days_rejected']:,} rejected",
-        "register reads": f"{row['reads_read']:,} read = {row['reads_stored']:,} stored + "
+        "reads": f"{row['reads_read']:,} read = {row['reads_stored']:,} stored + "
         f"{row['reads_unchanged']:,} unchanged + {row['reads_rejected']:,} rejected"
         if row["reads_read"]
         else None,
@@ -192,4 +193,4 @@ def _describe(out: Output, one: pl.DataFrame) -> None:
     }
     for name, value in facts.items():
         if value:
-            out.say(f"  {name:<15} {value}")
+            out.say(f"  {name:<9} {value}")

@@ -18,7 +18,7 @@ import typer
 
 from nemflow.cli import faults
 from nemflow.cli.location import sqlite_path
-from nemflow.cli.options import DbOption, ProfileOption, settings
+from nemflow.cli.options import DbOption, ProfileOption, again, settings
 from nemflow.cli.output import CsvOption, JsonOption, Output
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ def load(
             limits=chosen.limits,
             sender=sender,
         )
-    report(out, summary, every=every)
+    report(out, summary, every=every, db=db)
     if not summary.ok:
         raise typer.Exit(faults.PROBLEMS)
 
 
-def report(out: Output, summary: LoadSummary, *, every: bool) -> None:
+def report(out: Output, summary: LoadSummary, *, every: bool, db: str | None) -> None:
     """Print the account and, to people, the findings and where to go next."""
     from nemflow.cli.findings import print_findings
     from nemflow.cli.summary import print_summary
@@ -82,4 +82,4 @@ def report(out: Output, summary: LoadSummary, *, every: bool) -> None:
     print_findings(out, summary.findings, every=every)
     if not summary.ok and not summary.dry_run:
         out.say()
-        out.say("What was kept out: nemflow quarantine", "dim")
+        out.say(f"What was kept out: {again('quarantine', db)}", "dim")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _RULE_COLUMNS = (
     Column("id", "rule", style="bold"),
-    Column("title", wrap=True),
-    Column("record"),
+    Column("title", gives_way="fold"),
+    Column("record", machine_only=True),
     Column("b2b"),
     Column("portal"),
     Column("spec", machine_only=True),
@@ -39,7 +39,7 @@ _NMI_COLUMNS = (
     Column("nmi", "NMI", style="bold"),
     Column("check_digit", "check digit"),
     Column("check"),
-    Column("network", wrap=True),
+    Column("network", gives_way="fold"),
     Column("participant"),
     Column("region"),
     Column("kind"),

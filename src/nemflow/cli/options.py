@@ -9,6 +9,7 @@ Look next: :mod:`nemflow.settings`.
 
 from __future__ import annotations
 
+import shlex
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,11 @@ def open_to_read(ctx: typer.Context, db: str | None) -> Store:
     from nemflow.store import open_store
 
     return open_store(settings(ctx, db=db).db, create=False)
+
+
+def again(command: str, db: str | None) -> str:
+    """A command to type next, with the same ``--db`` that this one was given."""
+    return f"nemflow {command}" + (f" --db {shlex.quote(db)}" if db else "")
 
 
 def a_day(text: str | None, option: str) -> date | None:

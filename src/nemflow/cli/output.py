@@ -8,7 +8,8 @@ whole and no colour codes; ``--json`` gives exact numbers and ISO times; ``--csv
 in a spreadsheet (a text cell that a spreadsheet would run as a formula gets a leading ``'``);
 control characters in data never reach a terminal.
 
-Look next: :mod:`nemflow.cli.wording` for numbers and times as people read them.
+Look next: :mod:`nemflow.cli.grid` for tables, :mod:`nemflow.cli.wording` for numbers and times
+as people read them.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nemflow.cli.wording import cell
+from nemflow.cli.grid import Column, plain_table, terminal_table
 from nemflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,28 +44,20 @@ CsvOption = Annotated[
     ),
 ]
 
+__all__ = [
+    "Column",
+    "CsvOption",
+    "JsonOption",
+    "Output",
+    "printable",
+    "spreadsheet_safe",
+    "to_json",
+]
+
 Rows = Iterable[Mapping[str, Any]]
 #: Stands for a decimal while the rest becomes JSON; random, so that no data can hold it.
 _MARK = os.urandom(12).hex()
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0", "\r", "\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of an answer: its key in the data, and how the table shows it."""
-
-    key: str
-    title: str = ""  #: heading of the table; empty: the key with blanks
-    right: bool = False  #: numbers
-    style: str = ""  #: a rich style, on a terminal only
-    show: Callable[[Any], str] = cell
-    machine_only: bool = False  #: in JSON and CSV, not in the table
-    wrap: bool = False  #: may be folded over several lines on a narrow terminal
-
-    @property
-    def heading(self) -> str:
-        """The title, or the key with blanks for underscores."""
-        return self.title or self.key.replace("_", " ")
 
 
 class Output:
@@ -92,7 +85,9 @@ class Output:
         if on_terminal():
             from rich.text import Text
 
-            console().print(Text(printable(text), style=style), soft_wrap=True)
+            screen = console()
+            for line in printable(text).split("\n"):
+                screen.print(Text(_folded(line, screen.width), style=style), soft_wrap=True)
         else:
             write(printable(text) + "\n")
 
@@ -149,9 +144,10 @@ class Output:
         if title:
             self.say(title, style="bold")
         if terminal:
-            console().print(_rich_table(shown, cells))
+            screen = console()
+            screen.print(terminal_table(shown, cells, screen.width))
         else:
-            write(_plain_table(shown, cells))
+            write(plain_table(shown, cells))
         if len(kept) < len(rows):
             self.say(
                 f"… and {len(rows) - len(kept):,} more rows; --csv or --json gives them all.", "dim"
@@ -176,6 +172,16 @@ def console() -> Console:
         highlight=False,
         emoji=False,
         soft_wrap=False,
+    )
+
+
+def _folded(line: str, width: int) -> str:
+    """A long line folded at blanks, the rest two columns further in than its beginning."""
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -288,40 +294,3 @@ def _list_item(item: Any) -> str:
     if isinstance(item, Mapping):
         return "..".join("" if part is None else str(part) for part in item.values())
     return "" if item is None else str(_csv_cell(item))
-
-
-def _plain_table(columns: Sequence[Column], cells: list[list[str]]) -> str:
-    """Columns padded with blanks, each as wide as its widest cell; nothing cut."""
-    flat = [[text.replace("\n", " ") for text in row] for row in cells]
-    widths = [
-        max(len(column.heading), *(len(row[i]) for row in flat)) for i, column in enumerate(columns)
-    ]
-    lines = [[c.heading for c in columns], ["-" * width for width in widths], *flat]
-    out = []
-    for line in lines:
-        padded = [
-            text.rjust(width) if column.right else text.ljust(width)
-            for text, width, column in zip(line, widths, columns, strict=True)
-        ]
-        out.append("  ".join(padded).rstrip())
-    return "\n".join(out) + "\n"
-
-
-def _rich_table(columns: Sequence[Column], cells: list[list[str]]) -> Any:
-    """A table for a terminal; foldable columns give way first."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
-        table.add_column(
-            column.heading,
-            justify="right" if column.right else "left",
-            style=column.style,
-            overflow="fold" if column.wrap else "ellipsis",
-            no_wrap=not column.wrap,
-        )
-    for row in cells:
-        table.add_row(*(Text(text) for text in row))
-    return table

@@ -10,13 +10,21 @@ Look next: :class:`nemflow.store.Store`, whose methods these commands print.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nemflow.cli import wording
-from nemflow.cli.options import DbOption, a_day, a_day_or_instant, an_instant, open_to_read
+from nemflow.cli.options import (
+    DbOption,
+    a_day,
+    a_day_or_instant,
+    again,
+    an_instant,
+    open_to_read,
+)
 from nemflow.cli.output import Column, CsvOption, JsonOption, Output
 from nemflow.errors import UsageError
 
@@ -64,7 +72,7 @@ _RAW = (
     Column("suffix"),
     Column("day", machine_only=True),
     Column("interval_start", "from", show=wording.minute),
-    Column("interval_end", "to", show=wording.minute),
+    Column("interval_end", "to", show=wording.clock),
     Column("value", right=True, style="bold"),
     Column("uom", "unit"),
     Column("quality"),
@@ -82,16 +90,16 @@ _ROLLED_UP = (
     Column("nmi", machine_only=True),
     Column("suffix"),
     Column("interval_start", "from", show=wording.minute),
-    Column("interval_end", "to", show=wording.minute),
+    Column("interval_end", "to", show=wording.clock, optional=True),
     Column("value", right=True, style="bold"),
     Column("uom", "unit"),
-    Column("how"),
+    Column("how", optional=True),
     Column("quality"),
     Column("intervals", machine_only=True),
     Column("missing", machine_only=True),
     Column("missing_share", "missing", right=True, show=wording.share),
-    Column("estimated_share", "estimated", right=True, show=wording.share),
-    Column("substituted_share", "substituted", right=True, show=wording.share),
+    Column("estimated_share", "est.", right=True, show=wording.share),
+    Column("substituted_share", "subst.", right=True, show=wording.share),
     Column("complete", machine_only=True),
 )
 _VERSIONS = (
@@ -101,9 +109,9 @@ _VERSIONS = (
     Column("total", right=True),
     Column("uom", "unit"),
     Column("quality"),
-    Column("missing", right=True),
-    Column("source", "said by", wrap=True),
-    Column("line", right=True, show=wording.plain),
+    Column("missing", right=True, optional=True),
+    Column("source", "said by", gives_way="front"),
+    Column("line", right=True, show=wording.plain, optional=True),
     Column("nmi", machine_only=True),
     Column("day", machine_only=True),
     Column("version_derived", machine_only=True),
@@ -126,10 +134,10 @@ _COVERAGE = (
     Column("first_day", "first"),
     Column("last_day", "last"),
     Column("days_present", "days", right=True),
-    Column("days_missing", "days missing", right=True),
+    Column("days_missing", "missing days", right=True),
     Column("missing_share", "missing", right=True, show=wording.share),
-    Column("estimated_share", "estimated", right=True, show=wording.share),
-    Column("substituted_share", "substituted", right=True, show=wording.share),
+    Column("estimated_share", "est.", right=True, show=wording.share),
+    Column("substituted_share", "subst.", right=True, show=wording.share),
     Column("uom", machine_only=True),
     Column("days_expected", machine_only=True),
     Column("intervals_expected", machine_only=True),
@@ -150,7 +158,7 @@ def nmis(
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
         rows = store.nmis()
-    out.rows(_NMIS, rows, empty="No NMIs. Load some files: nemflow load PATH")
+    out.rows(_NMIS, rows, empty=f"No NMIs. Load some files: {again('load PATH', db)}")
 
 
 def readings(
@@ -198,8 +206,7 @@ def readings(
 
         draw_readings(out, rows)
         return
-    columns = _RAW if resolution is Resolution.RAW else _ROLLED_UP
-    out.rows(columns, rows, empty="No readings in this span.", at_most=ON_SCREEN)
+    out.rows(_columns(resolution), rows, empty="No readings in this span.", at_most=ON_SCREEN)
     _explain_holes(out, rows, resolution)
 
 
@@ -249,6 +256,20 @@ def coverage(
     for row in rows.iter_rows(named=True):
         if row["gaps"]:
             out.say(f"{row['suffix']} has no data on {_gaps(row['gaps'])}.", "yellow")
+
+
+def _columns(resolution: Resolution) -> list[Column]:
+    """Raw or rolled up; whole days and months are named by their date, without times."""
+    if resolution is Resolution.RAW:
+        return list(_RAW)
+    if resolution not in (Resolution.DAY, Resolution.MONTH):
+        return list(_ROLLED_UP)
+    begin = Column("interval_start", resolution.value, show=wording.day)
+    if resolution is Resolution.MONTH:
+        begin = replace(begin, show=wording.month)
+    end = Column("interval_end", machine_only=True)
+    special = {"interval_start": begin, "interval_end": end}
+    return [special.get(column.key, column) for column in _ROLLED_UP]
 
 
 def _when(text: str | None) -> datetime | int | None:

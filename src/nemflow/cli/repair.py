@@ -17,7 +17,7 @@ import typer
 
 from nemflow.cli import faults, wording
 from nemflow.cli.ledger import a_number_or_hash
-from nemflow.cli.options import DbOption, ProfileOption, open_to_read, settings
+from nemflow.cli.options import DbOption, ProfileOption, again, open_to_read, settings
 from nemflow.cli.output import Column, CsvOption, JsonOption, Output
 from nemflow.errors import UsageError
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _QUARANTINE = (
     Column("quarantine", "id", right=True, show=wording.plain, style="bold"),
     Column("file", right=True, show=wording.plain),
-    Column("source", wrap=True),
+    Column("source", gives_way="front"),
     Column("line", right=True, show=wording.plain),
-    Column("record", right=True, show=wording.plain),
+    Column("record", right=True, show=wording.plain, optional=True),
     Column("nmi", "NMI"),
     Column("suffix"),
     Column("day"),
@@ -92,7 +92,7 @@ def quarantine(
         first = rows["rules"].explode().drop_nulls()
         if not first.is_empty():
             out.say(f"Why: nemflow explain {first[0]}", "dim")
-        out.say("After a fix: nemflow replay [--edit ID=corrected.txt]", "dim")
+        out.say(f"After a fix: {again('replay', db)} [--edit ID=corrected.txt]", "dim")
 
 
 def replay(
@@ -139,7 +139,7 @@ def replay(
     if not summary.files and out.for_people:
         out.say("There is nothing to replay.")
         return
-    report(out, summary, every=every)
+    report(out, summary, every=every, db=db)
     if summary.days.rejected or summary.reads.rejected:
         raise typer.Exit(faults.PROBLEMS)
 
@@ -159,7 +159,7 @@ def undo(
     with open_to_read(ctx, db) as store:
         change = pipeline.undo(store, a_number_or_hash(which))
     _say(out, change, f"Undone: delivery {_ids(change)}.")
-    out.say(f"Back again with: nemflow redo {which}", "dim")
+    out.say(f"Back again with: {again(f'redo {which}', db)}", "dim")
 
 
 def redo(

@@ -11,6 +11,7 @@ Look next: :class:`nemflow.pipeline.LoadSummary`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from nemflow.cli.wording import count, plain
 if TYPE_CHECKING:
     from nemflow.pipeline.outcome import Counts, FileOutcome, LoadSummary
 
+_RULE_ID = re.compile(r"[A-Z]\d{3}")
 #: More files than this, and those that were loaded whole are only counted.
 MANY = 30
 
@@ -30,7 +32,7 @@ def _words(state: str) -> str:
 
 
 COLUMNS = (
-    Column("source", "file", style="bold", wrap=True),
+    Column("source", "file", style="bold", gives_way="front"),
     Column("state", show=_words),
     Column("days_read", "read", right=True),
     Column("days_stored", "stored", right=True),
@@ -40,7 +42,7 @@ COLUMNS = (
     Column("reads_stored", machine_only=True),
     Column("reads_unchanged", machine_only=True),
     Column("reads_rejected", machine_only=True),
-    Column("why", wrap=True),
+    Column("why", gives_way="fold"),
     Column("rules", machine_only=True),
     Column("error", machine_only=True),
     Column("duplicate_of", machine_only=True),
@@ -109,10 +111,13 @@ def _why(each: FileOutcome) -> str:
 
 
 def _reasons(each: FileOutcome) -> Iterable[str]:
-    if each.duplicate_of:
+    if each.duplicate_of_delivery is not None:
+        yield f"same content as delivery {each.duplicate_of_delivery}"
+    elif each.duplicate_of:
         yield f"same content as {each.duplicate_of}"
     if each.error:
-        yield each.error
+        rule, colon, _ = each.error.partition(": ")
+        yield rule if colon and _RULE_ID.fullmatch(rule) else each.error
     elif each.rules:
         yield ", ".join(f"{rule} x{n}" for rule, n in each.rules.items())
     if each.reads.read:

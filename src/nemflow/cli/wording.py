@@ -39,15 +39,28 @@ def plain(value: Any) -> str:
 
 
 def stamp(value: datetime | None) -> str:
-    """``2025-03-06 02:15:09``, without seconds when there are none."""
-    if value is None:
-        return ""
-    return value.strftime("%Y-%m-%d %H:%M:%S" if value.second else "%Y-%m-%d %H:%M")
+    """``2025-03-06 02:15:09``."""
+    return "" if value is None else value.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def minute(value: datetime | None) -> str:
     """``2025-03-06 02:15``."""
     return "" if value is None else value.strftime("%Y-%m-%d %H:%M")
+
+
+def clock(value: datetime | None) -> str:
+    """``02:15``."""
+    return "" if value is None else value.strftime("%H:%M")
+
+
+def day(value: datetime | None) -> str:
+    """``2025-03-06``."""
+    return "" if value is None else value.strftime("%Y-%m-%d")
+
+
+def month(value: datetime | None) -> str:
+    """``2025-03``."""
+    return "" if value is None else value.strftime("%Y-%m")
 
 
 def decimal(value: Decimal | None) -> str:
