@@ -25,8 +25,8 @@ Written by `python bench/samples_table.py`; do not edit by hand. {count} files f
 most of them what senders really emit or their test cases. They are not part of this repository;
 names are relative to the samples folder, and nothing of their content is repeated here.
 
-*days* are 300 records (for NEM13 and consumption data: 250 records) that were read, and how many of
-them a rule keeps out of a load; *rules* are the ids that were met, with their number. Look one up
+*days* are the 300 records of a file (for NEM13 and consumption data: its 250 records), and how
+many of them a rule keeps out of a load; *rules* are the ids that were met, with their number. Look one up
 with `nemflow explain I001`. *refused* means that the file cannot be read as MDFF at all.
 
 | profile | read without rejects | read with rejects | refused | days read | days rejected |
@@ -41,15 +41,13 @@ with `nemflow explain I001`. *refused* means that the file cannot be read as MDF
 
 def verdict(path: Path, profile: str) -> tuple[str, str, int, int]:
     """What is said of one file: days in words, rules in words, records read and rejected."""
-    try:
-        data = nemflow.read(path, profile=profile)
-    except nemflow.FileRefused as refused:
+    report = nemflow.check(path, profile=profile)
+    if report.refused:
+        refused = report.refused[0]
         return "refused", f"{refused.rule}: {refused.message}", 0, 0
-    read = rejected = 0
-    for frame in (data.days, data.register_reads):
-        read += frame.height
-        rejected += frame.filter(frame["rejected_by"].list.len() > 0).height
-    rules = Counter(data.findings["rule"].to_list())
+    read = report.days_read + report.reads_read
+    rejected = report.days_rejected + report.reads_rejected
+    rules = Counter(report.findings["rule"].to_list())
     told = ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in sorted(rules.items()))
     return (f"{read}, {rejected} rejected" if rejected else f"{read}"), told, read, rejected
 

@@ -2,23 +2,25 @@
 
 Why: what users install is the wheel, not the repository. A forgotten migration, a missing
 ``py.typed`` or an import of something that only the source tree has shows only here.
-No network is needed: the third-party packages are lent by the environment that runs the
-tests, through a path entry; nemflow itself can only come from the wheel, and that is checked.
-Takes about ten seconds.
+No network is needed: the environment that runs the tests lends what the wheel says it needs, and
+no more, so that a package of an extra that the core came to need shows too. nemflow itself can
+only come from the wheel, and that is checked. Takes about ten seconds.
 """
 
 from __future__ import annotations
 
+import email
+import importlib.metadata
 import json
 import os
-import re
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -52,6 +54,37 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def needed_by(wheel: Path) -> set[str]:
+    """The packages that ``pip install`` of the wheel alone would bring, by their project names."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_bytes(archive.read(name))
+    pending = metadata.get_all("Requires-Dist") or []
+    needed: set[str] = set()
+    while pending:
+        requirement = Requirement(pending.pop())
+        extras = requirement.extras or {""}
+        if requirement.marker and not any(
+            requirement.marker.evaluate({"extra": extra}) for extra in extras
+        ):
+            continue
+        if (key := canonicalize_name(requirement.name)) not in needed:
+            needed.add(key)
+            pending += importlib.metadata.requires(key) or []
+    return needed
+
+
+def lend(projects: set[str], folder: Path) -> None:
+    """Link the files of these projects, as installed here, into a folder of their own."""
+    folder.mkdir()
+    for project in sorted(projects):
+        distribution = importlib.metadata.distribution(project)
+        tops = {Path(file).parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
+        for top in sorted(tops):
+            if not (folder / top).exists():
+                (folder / top).symlink_to(Path(str(distribution.locate_file(top))).resolve())
+
+
 class Installed:
     """A fresh environment with the wheel in it, an empty HOME and an empty working folder."""
 
@@ -73,13 +106,11 @@ class Installed:
             check=True,
             env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         )
-        # A path entry lends packages; the editable install of the repository is a .pth file
-        # over there, and .pth files are not read from lent folders.
         ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
         site = Path(run(self.python, "-c", ask, cwd=self.work, home=self.home).stdout.strip())
-        (site / "lent.pth").write_text(
-            f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n", encoding="utf-8"
-        )
+        lent = folder / "lent"
+        lend(needed_by(wheel), lent)
+        (site / "lent.pth").write_text(f"{lent}\n", encoding="utf-8")
         self.site = site
 
     def nemflow(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -132,10 +163,16 @@ def test_the_metadata_names_a_light_core(wheel: Path) -> None:
     """The core needs six packages; servers, pandas and the like are extras."""
     archive = zipfile.ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    lines = archive.read(name).decode("utf-8").splitlines()
-    needs = [line.split(":", 1)[1].strip() for line in lines if line.startswith("Requires-Dist:")]
-    core = {re.split(r"[^\w-]", need)[0] for need in needs if "extra ==" not in need}
+    needs = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
+    core = {Requirement(need).name for need in needs if "extra ==" not in need}
     assert core == {"polars", "sqlalchemy", "alembic", "typer", "rich", "plotext"}
+
+
+def test_the_core_does_without_the_extras(installed: Installed) -> None:
+    """What the other tests here show, they show without pandas, pyarrow, numpy or psycopg."""
+    found = "import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
+    names = ("pandas", "pyarrow", "numpy", "psycopg", "pytest")
+    assert installed.code(found.format(names=names)).stdout.strip() == "[]"
 
 
 def test_a_file_is_read(installed: Installed) -> None:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def blocks_of(page: str) -> Iterator[Block]:
     """The fenced blocks of a page, each python block with the text block right below it."""
     text = (REPO / page).read_text(encoding="utf-8")
     found = list(FENCE.finditer(text))
-    for here, after in zip(found, [*found[1:], None], strict=True):
+    for here, after in zip_longest(found, found[1:]):
         is_output = (
             after is not None
             and after[1] == "text"

@@ -25,6 +25,8 @@ import nemflow.errors
 REPO = Path(__file__).resolve().parents[2]
 SOURCE = REPO / "src" / "nemflow"
 
+# The store's psycopg and numpy belong to the postgres extra; that the core does without them is
+# shown by tests/acceptance/test_wheel.py.
 # room | rooms it may import | packages it may use beside the standard library; with a "?": extras
 # and heavy ones, which may be imported only where they are used, never at the top of a module
 ARROWS = """
@@ -34,7 +36,7 @@ errors    |                                            |
 events    | errors                                     |
 mdff      | errors                                     | polars pandas? pyarrow?
 intake    | errors                                     |
-store     | errors events mdff                         | polars sqlalchemy alembic psycopg
+store     | errors events mdff                         | polars sqlalchemy alembic psycopg numpy
 library   | errors mdff intake                         | polars
 pipeline  | errors events mdff intake store library    | polars sqlalchemy
 jobs      | errors events mdff intake store pipeline   | dramatiq
