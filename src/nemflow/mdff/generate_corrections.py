@@ -133,8 +133,8 @@ def _nudged(days: pl.DataFrame) -> pl.Series:
         values.alias("value"),
     ).explode("first", "last", "nth", "value", empty_as_null=False)
     value, nth = pl.col("value"), pl.col("nth")
-    moved = pl.when((nth - pl.col("first")) % 2 == 0).then(value + value // 40 + 1)
-    moved = moved.otherwise(value - value // 40)
+    up = (nth - pl.col("first")) % 2 == 0
+    moved = pl.when(up).then(value + value // 40 + 1).otherwise(value - value // 40)
     touched = nth.is_between("first", "last") & (value >= 0)
     flat = per_reading.select(pl.when(touched).then(moved).otherwise(value).alias("value"))
     return relist(flat["value"], values)

@@ -113,8 +113,11 @@ def _qualities(rows: pl.DataFrame, options: Options) -> pl.DataFrame:
         [_span_fields(*each) for each in (*_ESTIMATES, *_SUBSTITUTES)],
         dtype=pl.Struct(SPAN.fields[2:]),
     )
-    which = pl.when(draw < estimated).then(bits(odd, 44, len(_ESTIMATES)))
-    which = which.otherwise(len(_ESTIMATES) + bits(odd, 44, len(_SUBSTITUTES)))
+    which = (
+        pl.when(draw < estimated)
+        .then(bits(odd, 44, len(_ESTIMATES)))
+        .otherwise(len(_ESTIMATES) + bits(odd, 44, len(_SUBSTITUTES)))
+    )
     each = 30 // pl.col("interval_minutes")  # intervals in half an hour
     rows = rows.with_columns(
         touched=draw < substituted,

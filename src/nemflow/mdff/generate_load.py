@@ -241,7 +241,7 @@ def _sun(curves: Curves) -> pl.Expr:
 def _counted(what: Recipe, minutes: int, decimals: int, *, with_solar: bool) -> pl.Expr:
     """Turn watts into the stream's quantity over one interval, as a whole number."""
     load, sun, noise = pl.col("load"), pl.col("sun"), pl.col("noise")
-    unit = 10**decimals
+    unit: int = 10**decimals
     nothing = pl.lit(0, dtype=pl.Int32)
     if what.quantity == "pf":
         return (900 + bits(noise, 40, 100)) * unit // 1000

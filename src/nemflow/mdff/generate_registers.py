@@ -58,8 +58,9 @@ def _reads(options: Options, first: int, end: int) -> pl.DataFrame:
     )
     visit, estimated = pl.col("visit"), nth == reads - 1
     late = pl.when((nth == 0) | estimated).then(0).otherwise(bits(visit, 5, 7) - 3)
-    clock = pl.when(bits(visit, 20, 8) == 0).then(1)  # 00:00:01: the hour is not known
-    clock = clock.otherwise(8 * 3600 + bits(visit, 24, 8 * 3600))
+    # 00:00:01 says that the hour is not known.
+    known = 8 * 3600 + bits(visit, 24, 8 * 3600)
+    clock = pl.when(bits(visit, 20, 8) == 0).then(1).otherwise(known)
     per_day = 5 + bits(pl.col("home"), 9, 20)
     used = per_day * QUARTER * (750 + bits(pl.col("use"), 9, 500)) // 1000
     dial = pl.when(nth == 0).then(1000 + bits(pl.col("home"), 30, 60_000)).otherwise(used)
