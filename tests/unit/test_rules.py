@@ -63,6 +63,7 @@ def test_severities_are_those_of_the_digest(rule_id: str, wanted: tuple[str, str
         ("I009", "versions", ("-", "-")),
         ("A010", "same_content", ("W", "W")),
         ("A004", "missing", ("D", "D")),
+        ("N001", "empty", ("D", "D")),
     ],
 )
 def test_a_rule_may_be_milder_or_harder_in_a_named_case(

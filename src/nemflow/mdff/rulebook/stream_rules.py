@@ -7,7 +7,7 @@ Where next: ``nemflow.mdff.rules``; suffixes and units are in ``nemflow.mdff.cod
 
 from __future__ import annotations
 
-from nemflow.mdff.rulebook.model import Rule
+from nemflow.mdff.rulebook.model import Rule, Variant
 
 STREAM_RULES: tuple[Rule, ...] = (
     Rule(
@@ -21,6 +21,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         todo="Check the NMI with the sender. Masked and test NMIs are loaded under portal as they "
         "are.",
         example="200,SAMPLE123,E1,1,E1,N1,EX0000123,kWh,30,",
+        variants=(Variant("empty", "it is empty", "D", "D"),),
     ),
     Rule(
         id="N002",
