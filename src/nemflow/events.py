@@ -46,8 +46,7 @@ class DayConflict:
     suffix: str
     version_at: str | None  #: the stamp both carry, ISO with ``+10:00``
     source: str  #: the file that brought the later of the two
-    content_hash: str
-    other_hash: str
+    content_hash: str  #: of the content it brought; ``versions`` shows them side by side
 
 
 @dataclass(frozen=True, slots=True)

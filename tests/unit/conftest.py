@@ -83,8 +83,8 @@ def nem13(*rows: str, file_at: str = "202503020430", sender: str = "MDPA") -> by
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-@pytest.fixture(name="Day")
-def day_class() -> type[Day]:
+@pytest.fixture(name="a_day")
+def day_maker() -> type[Day]:
     """The maker of one day."""
     return Day
 

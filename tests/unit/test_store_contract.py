@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import polars as pl
@@ -15,46 +15,46 @@ NMI = "SASMPL0001"
 FIRST = date(2025, 3, 1)
 
 
-def test_the_newer_update_time_wins_even_when_the_older_file_arrives_last(store, put, nem12, Day):
+def test_the_newer_update_time_wins_even_when_the_older_file_arrives_last(store, put, nem12, a_day):
     """Arrival order decides nothing."""
-    new = nem12(Day(value="2", update="20250303010000"), file_at="202503030430")
+    new = nem12(a_day(value="2", update="20250303010000"), file_at="202503030430")
     load(store, put("new.csv", new))
-    load(store, put("old.csv", nem12(Day(value="1"))))
+    load(store, put("old.csv", nem12(a_day(value="1"))))
     assert set(store.readings(NMI)["value"]) == {Decimal(2)}
     states = store.versions(NMI, FIRST)["state"].to_list()
     assert states == ["current", "superseded"]
 
 
-def test_without_update_time_the_files_date_time_stands_in(store, put, nem12, Day):
+def test_without_update_time_the_files_date_time_stands_in(store, put, nem12, a_day):
     """A version that is derived says so."""
-    load(store, put("a.csv", nem12(Day(update=""), file_at="202503050000")))
+    load(store, put("a.csv", nem12(a_day(update=""), file_at="202503050000")))
     row = store.versions(NMI, FIRST).row(0, named=True)
     assert row["version_derived"]
     assert row["version_at"] == row["file_at"] == datetime(2025, 3, 5, tzinfo=row["file_at"].tzinfo)
 
 
-def test_three_files_saying_x_y_x_end_at_x(store, put, nem12, Day):
+def test_three_files_saying_x_y_x_end_at_x(store, put, nem12, a_day):
     """A content that stands already is claimed again, never skipped."""
     for number, value in enumerate(["1", "2", "1"], 1):
-        text = nem12(Day(value=value), file_at=f"2025030{number + 1}0430")
+        text = nem12(a_day(value=value), file_at=f"2025030{number + 1}0430")
         summary = load(store, put(f"{number}.csv", text))
     assert summary.days.unchanged == 1
     assert set(store.readings(NMI)["value"]) == {Decimal(1)}
 
 
-def test_undoing_the_first_delivery_keeps_a_day_that_a_later_one_repeated(store, put, nem12, Day):
+def test_undoing_the_first_delivery_keeps_a_day_that_a_later_one_repeated(store, put, nem12, a_day):
     """The second file's claim stands by itself, though it stored no content."""
-    load(store, put("a.csv", nem12(Day())))
-    again = load(store, put("b.csv", nem12(Day(), sender="MDPB")))
+    load(store, put("a.csv", nem12(a_day())))
+    again = load(store, put("b.csv", nem12(a_day(), sender="MDPB")))
     assert (again.days.stored, again.days.unchanged) == (0, 1)
     undo(store, 1)
     assert set(store.readings(NMI)["value"]) == {Decimal(1)}
 
 
-def test_a_30_minute_day_replaced_by_a_5_minute_day_is_whole(store, put, nem12, Day):
+def test_a_30_minute_day_replaced_by_a_5_minute_day_is_whole(store, put, nem12, a_day):
     """The winner's whole day is the day: 288 intervals, none of the 48."""
-    load(store, put("30.csv", nem12(Day(value="6"))))
-    five = Day(value="1.5", minutes=5, update="20250305000000")
+    load(store, put("30.csv", nem12(a_day(value="6"))))
+    five = a_day(value="1.5", minutes=5, update="20250305000000")
     load(store, put("5.csv", nem12(five, file_at="202503050430")))
     raw = store.readings(NMI)
     assert raw.height == 288
@@ -63,9 +63,9 @@ def test_a_30_minute_day_replaced_by_a_5_minute_day_is_whole(store, put, nem12, 
     assert store.readings(NMI, resolution="day")["value"].to_list() == [Decimal("432.0")]
 
 
-def test_mixed_interval_lengths_roll_up_together(store, put, nem12, Day):
+def test_mixed_interval_lengths_roll_up_together(store, put, nem12, a_day):
     """A month of 30-minute and 5-minute days has one total."""
-    days = [Day(value="1"), Day(day="20250302", value="0.1", minutes=5)]
+    days = [a_day(value="1"), a_day(day="20250302", value="0.1", minutes=5)]
     load(store, put("a.csv", nem12(*days)))
     halves = store.readings(NMI, resolution="30min")
     assert halves.height == 96
@@ -74,10 +74,10 @@ def test_mixed_interval_lengths_roll_up_together(store, put, nem12, Day):
     assert hour["intervals"].to_list() == [2] * 24 + [12] * 24
 
 
-def test_energy_is_summed_and_everything_else_averaged(store, put, nem12, Day):
+def test_energy_is_summed_and_everything_else_averaged(store, put, nem12, a_day):
     """Volts are never summed; both are exact decimals."""
     volts = ("230.1", "230.2", "230.3") * 16
-    days = [Day(value="0.1"), Day(suffix="V1", uom="V", values=volts)]
+    days = [a_day(value="0.1"), a_day(suffix="V1", uom="V", values=volts)]
     load(store, put("a.csv", nem12(*days)))
     rows = {row["suffix"]: row for row in store.readings(NMI, resolution="day").to_dicts()}
     assert (rows["E1"]["value"], rows["E1"]["how"]) == (Decimal("4.8"), "sum")
@@ -85,9 +85,9 @@ def test_energy_is_summed_and_everything_else_averaged(store, put, nem12, Day):
     assert store.readings(NMI, resolution="day").schema["value"] == pl.Decimal(38, 4)
 
 
-def test_a_total_with_holes_says_so(store, put, nem12, Day):
-    """A missing day makes the month incomplete and its weakest quality N; the sum is what is there."""
-    load(store, put("a.csv", nem12(Day(), Day(day="20250303"))))
+def test_a_total_with_holes_says_so(store, put, nem12, a_day):
+    """A missing day makes the month incomplete, its weakest quality N; the sum is what is there."""
+    load(store, put("a.csv", nem12(a_day(), a_day(day="20250303"))))
     month = store.readings(NMI, resolution="month").row(0, named=True)
     assert month["value"] == Decimal(96)
     assert not month["complete"]
@@ -101,10 +101,10 @@ def test_a_total_with_holes_says_so(store, put, nem12, Day):
     assert asked["complete"].to_list() == [True]
 
 
-def test_roll_ups_carry_the_weakest_quality_and_the_shares(store, put, nem12, Day):
+def test_roll_ups_carry_the_weakest_quality_and_the_shares(store, put, nem12, a_day):
     """A day of actual, estimated and substituted stretches says how much is what."""
     events = ("400,1,24,A,,", "400,25,36,E52,,", "400,37,48,S14,76,")
-    load(store, put("a.csv", nem12(Day(quality="V", events=events))))
+    load(store, put("a.csv", nem12(a_day(quality="V", events=events))))
     row = store.readings(NMI, resolution="day").row(0, named=True)
     assert row["quality"] == "E"
     assert (row["estimated_share"], row["substituted_share"]) == (0.25, 0.25)
@@ -114,46 +114,46 @@ def test_roll_ups_carry_the_weakest_quality_and_the_shares(store, put, nem12, Da
     assert raw["method"][30] == "52"
 
 
-def test_only_asked_for_qualities_count(store, put, nem12, Day):
+def test_only_asked_for_qualities_count(store, put, nem12, a_day):
     """With a quality filter the others are left out, and are holes in a roll-up."""
     events = ("400,1,24,A,,", "400,25,48,E52,,")
-    load(store, put("a.csv", nem12(Day(quality="V", events=events))))
+    load(store, put("a.csv", nem12(a_day(quality="V", events=events))))
     assert store.readings(NMI, quality="A").height == 24
     row = store.readings(NMI, quality="A", resolution="day").row(0, named=True)
     assert (row["value"], row["missing"], row["complete"]) == (Decimal(24), 24, False)
 
 
-def test_values_beyond_64_bits_stay_exact(store, put, nem12, Day):
+def test_values_beyond_64_bits_stay_exact(store, put, nem12, a_day):
     """The rare day that overflows is kept as decimals, digit for digit."""
     long = "123456789012345.1234567890123"
     values = (long, *("0.0000000000001",) * 47)
-    load(store, put("a.csv", nem12(Day(values=values))))
+    load(store, put("a.csv", nem12(a_day(values=values))))
     raw = store.readings(NMI)
     assert raw["value"][0] == Decimal(long)
     total = store.readings(NMI, resolution="day")["value"][0]
     assert total == Decimal(long) + 47 * Decimal("0.0000000000001")
 
 
-def test_a_tenth_summed_ten_times_is_one(store, put, nem12, Day):
+def test_a_tenth_summed_ten_times_is_one(store, put, nem12, a_day):
     """Sums are sums over integers: 48 times 0.1 is 4.8, not 4.799999999999999."""
-    load(store, put("a.csv", nem12(Day(value="0.1"))))
+    load(store, put("a.csv", nem12(a_day(value="0.1"))))
     assert store.readings(NMI, resolution="day")["value"][0] == Decimal("4.8")
 
 
-def test_start_and_end_take_days_and_instants(store, put, nem12, Day):
+def test_start_and_end_take_days_and_instants(store, put, nem12, a_day):
     """Days are included on both ends; instants cut inside a day."""
-    load(store, put("a.csv", nem12(*(Day(day=f"2025030{n}") for n in range(1, 5)))))
+    load(store, put("a.csv", nem12(*(a_day(day=f"2025030{n}") for n in range(1, 5)))))
     days = store.readings(NMI, date(2025, 3, 2), date(2025, 3, 3))
     assert days["day"].unique().sort().to_list() == [date(2025, 3, 2), date(2025, 3, 3)]
     part = store.readings(NMI, datetime(2025, 3, 2, 12), datetime(2025, 3, 3))  # noqa: DTZ001
     assert part.height == 24
-    utc = datetime(2025, 3, 2, 2, tzinfo=timezone.utc)
+    utc = datetime(2025, 3, 2, 2, tzinfo=UTC)
     assert store.readings(NMI, utc, datetime(2025, 3, 3)).equals(part)  # noqa: DTZ001
 
 
-def test_coverage_names_the_gaps(store, put, nem12, Day):
+def test_coverage_names_the_gaps(store, put, nem12, a_day):
     """Gaps come as ranges; missing days count at the length of the day before."""
-    days = [Day(day=f"202503{n:02}", minutes=5 if n > 5 else 30) for n in (1, 2, 5, 6, 9)]
+    days = [a_day(day=f"202503{n:02}", minutes=5 if n > 5 else 30) for n in (1, 2, 5, 6, 9)]
     load(store, put("a.csv", nem12(*days)))
     row = store.coverage(NMI).row(0, named=True)
     assert (row["days_expected"], row["days_present"], row["days_missing"]) == (9, 5, 4)
@@ -164,12 +164,12 @@ def test_coverage_names_the_gaps(store, put, nem12, Day):
     assert (asked["days_expected"], asked["days_missing"]) == (4, 2)
 
 
-def test_versions_stand_side_by_side_with_their_files(store, put, nem12, Day):
+def test_versions_stand_side_by_side_with_their_files(store, put, nem12, a_day):
     """Who said what when; the winner first, undone ones marked."""
-    load(store, put("a.csv", nem12(Day(), sender="MDPA")))
-    newer = nem12(Day(value="2", update="20250304000000"), sender="MDPB", file_at="202503040000")
+    load(store, put("a.csv", nem12(a_day(), sender="MDPA")))
+    newer = nem12(a_day(value="2", update="20250304000000"), sender="MDPB", file_at="202503040000")
     load(store, put("b.csv", newer))
-    load(store, put("c.csv", nem12(Day(value="3"), sender="MDPC", file_at="202503050000")))
+    load(store, put("c.csv", nem12(a_day(value="3"), sender="MDPC", file_at="202503050000")))
     undo(store, 2)
     found = store.versions(NMI, FIRST)
     assert found["state"].to_list() == ["current", "superseded", "undone"]
@@ -179,17 +179,17 @@ def test_versions_stand_side_by_side_with_their_files(store, put, nem12, Day):
     assert found["values"][2].to_list() == [Decimal(2)] * 48
 
 
-def test_as_known_on_never_changes_its_answer(store, put, nem12, Day):
+def test_as_known_on_never_changes_its_answer(store, put, nem12, a_day):
     """By number or by time, the past stays what it was: after corrections, undo and redo."""
     seen = {}
 
     def note():
         seen[store.seq_at()] = set(store.readings(NMI)["value"])
 
-    load(store, put("a.csv", nem12(Day())))
+    load(store, put("a.csv", nem12(a_day())))
     note()
-    moment = datetime.now(timezone.utc)
-    newer = nem12(Day(value="2", update="20250304000000"), file_at="202503040000")
+    moment = datetime.now(UTC)
+    newer = nem12(a_day(value="2", update="20250304000000"), file_at="202503040000")
     load(store, put("b.csv", newer))
     note()
     undo(store, 2)
@@ -205,9 +205,9 @@ def test_as_known_on_never_changes_its_answer(store, put, nem12, Day):
     assert store.seq_at(moment) == 1
 
 
-def test_an_unknown_nmi_is_told_from_one_without_data_in_the_range(store, put, nem12, Day):
+def test_an_unknown_nmi_is_told_from_one_without_data_in_the_range(store, put, nem12, a_day):
     """Nothing ever delivered is an error, nothing in March is an empty answer."""
-    load(store, put("a.csv", nem12(Day())))
+    load(store, put("a.csv", nem12(a_day())))
     assert store.readings(NMI, date(2024, 1, 1), date(2024, 2, 1)).is_empty()
     with pytest.raises(NotFound, match="nemflow nmis"):
         store.readings("NOSUCHNMI0")
@@ -217,9 +217,9 @@ def test_an_unknown_nmi_is_told_from_one_without_data_in_the_range(store, put, n
         store.readings(NMI, resolution="year")
 
 
-def test_answers_without_rows_keep_their_columns(store, put, nem12, Day):
+def test_answers_without_rows_keep_their_columns(store, put, nem12, a_day):
     """An empty answer has the columns and types of a full one."""
-    load(store, put("a.csv", nem12(Day())))
+    load(store, put("a.csv", nem12(a_day())))
     for resolution in ("raw", "day"):
         full = store.readings(NMI, resolution=resolution)
         none = store.readings(NMI, date(2024, 1, 1), date(2024, 1, 2), resolution=resolution)
@@ -232,10 +232,10 @@ def test_answers_without_rows_keep_their_columns(store, put, nem12, Day):
     )
 
 
-def test_nmis_lists_what_is_visible(store, put, nem12, nem13, Day):
+def test_nmis_lists_what_is_visible(store, put, nem12, nem13, a_day):
     """Streams and spans per NMI, interval data and register reads together."""
     assert store.nmis().is_empty()
-    load(store, put("a.csv", nem12(Day(), Day(suffix="B1"), Day(nmi="SASMPL0002"))))
+    load(store, put("a.csv", nem12(a_day(), a_day(suffix="B1"), a_day(nmi="SASMPL0002"))))
     load(store, put("b.csv", nem13(PERIOD)))
     found = store.nmis()
     assert found["nmi"].to_list() == ["4001234567", NMI, "SASMPL0002"]
@@ -267,14 +267,14 @@ def test_a_later_period_claim_replaces_the_estimate_with_the_same_start(store, p
     assert store.register_reads("4001234567")["quantity"].to_list() == [Decimal("343.5")]
 
 
-def test_a_newer_version_without_its_500_withdraws_it(store, put, nem12, Day):
+def test_a_newer_version_without_its_500_withdraws_it(store, put, nem12, a_day):
     """A service event is seen only while the day it came with is the current one."""
     read = "500,S,RETNSRVCEORD1,20250301103230,001123.5"
-    load(store, put("a.csv", nem12(Day(events=(read,)))))
+    load(store, put("a.csv", nem12(a_day(events=(read,)))))
     events = store.service_events(NMI)
     assert events["index_read"].to_list() == ["001123.5"]
     assert events["day"].to_list() == [FIRST]
-    newer = nem12(Day(value="2", update="20250304000000"), file_at="202503040000")
+    newer = nem12(a_day(value="2", update="20250304000000"), file_at="202503040000")
     load(store, put("b.csv", newer))
     assert store.service_events(NMI).is_empty()
     undo(store, 2)

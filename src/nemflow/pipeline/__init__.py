@@ -18,15 +18,15 @@ The public names::
     reconcile(store) -> int             # deliveries of dead loads that were closed
     LoadSummary, FileOutcome, Change    # frozen answers
 
-Look next: ``load.py`` (the steps), ``outcome.py`` (the answers), ``nemflow.store`` (the questions).
+Look next: ``loading.py`` (the steps), ``outcome.py`` (the answers), ``nemflow.store`` (the questions).
 """
 
 from __future__ import annotations
 
-from nemflow.pipeline.load import load, reconcile
+from nemflow.pipeline.loading import load, reconcile
 from nemflow.pipeline.outcome import Change, FileOutcome, LoadSummary
-from nemflow.pipeline.replay import replay
-from nemflow.pipeline.undo import redo, undo
+from nemflow.pipeline.replaying import replay
+from nemflow.pipeline.undoing import redo, undo
 
 __all__ = [
     "Change",

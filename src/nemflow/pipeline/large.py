@@ -23,6 +23,7 @@ from nemflow.mdff.meterdata import FINDINGS
 from nemflow.pipeline import rawtext
 from nemflow.pipeline.account import Account
 from nemflow.pipeline.batch import tell_conflicts
+from nemflow.pipeline.outcome import FileOutcome
 from nemflow.pipeline.prepare import Prepared, prepared
 from nemflow.pipeline.run import FINDINGS_TOLD, Run, duplicate, repeated, told
 from nemflow.store.ledger import Seen
@@ -171,10 +172,16 @@ class _Large:
                 step.records(self._owned(bad))
                 self._account.add_bad(bad)
 
-    def publish(self, seconds: float) -> Any:
+    def publish(self, seconds: float) -> FileOutcome:
         """The last transaction: the text becomes visible whole, or is rejected whole."""
         with self._run.sink.step() as step:
             step.hold([self._load])
+            sha256 = self._item.sha256 or ""
+            known = step.recognise([sha256]).get(sha256)
+            if known is not None and known.seen is Seen.LOADED:
+                number = self._texts["delivery"][0]
+                step.forfeit(self._load, number, known)
+                return duplicate(self._item, known, number)
             if not self._fatal.is_empty():
                 self._account.reject_all(self._item.name)
                 rule = str(self._fatal["error"][0]).partition(":")[0]
@@ -188,7 +195,9 @@ class _Large:
         return told(row, rules, findings=findings if findings.height else None, seconds=seconds)
 
     def _owned(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(load=pl.lit(self._load), file=pl.lit(self._file, pl.Int64))
+        return frame.with_columns(
+            load=pl.lit(self._load, pl.Int64), file=pl.lit(self._file, pl.Int64)
+        )
 
 
 def _pieces(parser: Parser, text: Any) -> Iterator[Prepared]:

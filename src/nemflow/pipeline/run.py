@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from nemflow.pipeline.sinks import Sink, Step
     from nemflow.pipeline.unpack import Item
 
+_TEXT = {
+    "source": pl.String,
+    "name": pl.String,
+    "sha256": pl.String,
+    "size": pl.Int64,
+    "profile": pl.String,
+    "delivery": pl.Int64,
+    "file": pl.Int64,
+}
+
 #: So many findings of one file are told; the store keeps all.
 FINDINGS_TOLD = 10_000
 
@@ -172,7 +182,7 @@ class Run:
                 "delivery": [numbers[item.name] for item in items],
                 "file": [known[sha].file if sha in known else None for sha in hashes],
             },
-            schema_overrides={"delivery": pl.Int64, "file": pl.Int64, "size": pl.Int64},
+            schema=_TEXT,
         )
         return step.begin(texts)
 

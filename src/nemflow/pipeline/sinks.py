@@ -6,7 +6,7 @@ this module knows the difference.
 Promises: a ``step`` of the store's sink is one short transaction; the dry sink reads the store
 and writes nothing, and remembers what would have been loaded before.
 
-Look next: ``load.py``, which takes the steps.
+Look next: ``loading.py``, which takes the steps.
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ class Step(Protocol):
 
     def withdraw(self, load: int) -> None:
         """Remove everything an open load has claimed."""
+
+    def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
+        """Give up an open load: another one of the same file was published first."""
 
     def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
         """Settle loads: published, or rejected."""
@@ -168,6 +171,9 @@ class _StoreStep:
 
     def withdraw(self, load: int) -> None:
         leases.withdraw(self._conn, load)
+
+    def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
+        leases.forfeit(self._conn, load, delivery, duplicate_of=known.delivery)
 
     def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
         return ledger.finish(self._conn, self._backend, results)
@@ -308,6 +314,9 @@ class _DryStep:
             claims: pl.DataFrame = getattr(self._sink, name)
             if not claims.is_empty():
                 setattr(self._sink, name, claims.filter(pl.col("load") != load))
+
+    def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
+        pass
 
     def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
         return 0, datetime.now(MARKET_OFFSET)

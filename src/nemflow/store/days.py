@@ -69,6 +69,8 @@ def judge(
             write_claim=pl.col("write_claim") & ~_within(days, claims, claim),
         )
         claims = stand
+    else:
+        claims = days.clear()
     return days.with_columns(conflict=_conflicts(days, claims, key))
 
 

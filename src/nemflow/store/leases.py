@@ -97,6 +97,25 @@ def withdraw(conn: sa.Connection, load_id: int) -> None:
         conn.execute(sa.delete(table).where(table.c.load == load_id))
 
 
+def forfeit(
+    conn: sa.Connection, load_id: int, delivery_id: int | None, *, duplicate_of: int | None
+) -> None:
+    """Clear an open load whose file was published by another one first; it is a duplicate."""
+    for table in LOAD_TABLES:
+        conn.execute(sa.delete(table).where(table.c.load == load_id))
+    closed = {
+        "lease_token": None,
+        "lease_until": None,
+        "finished_at": datetime.now(MARKET_OFFSET),
+    }
+    conn.execute(sa.update(load).where(load.c.id == load_id).values(state="dead", **closed))
+    conn.execute(
+        sa.update(delivery)
+        .where(delivery.c.id == delivery_id)
+        .values(state="duplicate", duplicate_of=duplicate_of, **closed)
+    )
+
+
 def batches(ids: Collection[int]) -> Iterable[list[int]]:
     """Ids in order, so many at a time as one statement takes."""
     every = sorted(ids)

@@ -413,17 +413,14 @@ def settle_containers(
         )
         for parent, state in rows:
             states[parent].add(state)
+        conn.execute(
+            sa.update(delivery)
+            .where(delivery.c.id.in_(some), delivery.c.finished_at.is_(None))
+            .values(finished_at=datetime.now(MARKET_OFFSET), lease_token=None, lease_until=None)
+        )
     settled = {number: _together(found) for number, found in states.items()}
-    now = pl.lit(datetime.now(MARKET_OFFSET)).cast(STAMP)
-    backend.update(
-        conn,
-        delivery,
-        pl.DataFrame({"id": list(settled), "state": list(settled.values())}).with_columns(
-            finished_at=now,
-            lease_token=pl.lit(None, pl.String),
-            lease_until=pl.lit(None, STAMP),
-        ),
-    )
+    frame = pl.DataFrame({"id": list(settled), "state": list(settled.values())})
+    backend.update(conn, delivery, frame)
     return settled
 
 

@@ -4,7 +4,7 @@ Promises: a rejected record keeps its raw text with the 400, 500 or 550 lines be
 stood under and the 100 of its block, so that it can be parsed alone. A record is *open* until a
 replay took it in; it is closed too when its file was undone or loaded anew, which has its own.
 
-Look next: ``nemflow.pipeline.replay``.
+Look next: ``nemflow.pipeline.replaying``.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ import polars as pl
 from nemflow.errors import NotFound, UsageError
 from nemflow.events import LoadPublished
 from nemflow.mdff.reader import Parser, Text
-from nemflow.pipeline.load import new_token, reconcile
+from nemflow.pipeline.loading import new_token, reconcile
 from nemflow.pipeline.outcome import Counts, FileOutcome, LoadSummary
 from nemflow.pipeline.prepare import Prepared, prepared
 from nemflow.pipeline.sinks import DrySink, Sink, Step, StoreSink
@@ -192,7 +192,7 @@ class _Job:
         placed = frame.join(where, on="source", how="left", maintain_order="left")
         if parents:
             placed = placed.with_columns(parent_line=pl.col("at"))
-        return placed.with_columns(line=own, load=pl.lit(load), file=pl.lit(file))
+        return placed.with_columns(line=own, load=pl.lit(load, pl.Int64), file=pl.lit(file, pl.Int64))
 
     def _contexts(self) -> list[str]:
         """The lines above the record in the text it was read from."""
