@@ -12,9 +12,10 @@ Next: :mod:`nemflow.mdff.reader`, :mod:`nemflow.intake.archive`; docs/library.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from os import PathLike
 from pathlib import PurePath
 from typing import BinaryIO
@@ -32,7 +33,12 @@ from nemflow.mdff.writer import write
 
 __all__ = ["Report", "Source", "check", "generate", "read", "scan", "texts", "write"]
 
-Source = str | PathLike[str] | bytes | BinaryIO | Iterable["str | PathLike[str] | bytes | BinaryIO"]
+_One = str | PathLike[str] | bytes | BinaryIO
+#: What can be read: a path (file or folder), bytes, a binary file object, or a list of these.
+Source = _One | Sequence[_One]
+
+#: Largest plausible value by (suffix or ``"*"``, unit).
+ValueLimits = Mapping[tuple[str, str], Decimal]
 
 #: Whole texts are put together until they reach this before they are parsed.
 _BATCH_BYTES = 64 * 1024 * 1024
@@ -47,6 +53,8 @@ def read(
     exact: bool = False,
     limits: Limits | None = None,
     now: datetime | None = None,
+    value_limits: ValueLimits | None = None,
+    participant: str | None = None,
 ) -> MeterData:
     """Read everything a source holds into frames.
 
@@ -58,6 +66,9 @@ def read(
         exact: whether ``readings()`` gives Decimal values instead of Float64.
         limits: how far archives are opened; default ``Limits()``.
         now: the moment of reading, aware; default the system clock.
+        value_limits: largest plausible value by (suffix or ``"*"``, unit), for rule I007, e.g.
+            ``{("E1", "kWh"): Decimal(500)}``; not checked without.
+        participant: our participant id, for rule F008; not checked without.
 
     Returns:
         MeterData with every day that can be placed in time, market time UTC+10.
@@ -66,7 +77,7 @@ def read(
         FileRefused: nothing in the source could be read as MDFF; says why and what it may be.
         UsageError: the source does not exist, or an option is wrong.
     """
-    parser = Parser(profile=profile, now=now)
+    parser = Parser(profile=profile, now=now, value_limits=value_limits, participant=participant)
     parts: list[MeterData] = []
     for batch in _batches(texts(source, limits=limits)):
         whole = [text for text in batch if isinstance(text, Text)]
@@ -88,6 +99,8 @@ def scan(
     exact: bool = False,
     limits: Limits | None = None,
     now: datetime | None = None,
+    value_limits: ValueLimits | None = None,
+    participant: str | None = None,
 ) -> Iterator[MeterData]:
     """Read a source in pieces of about ``chunk_bytes``, in bounded memory.
 
@@ -98,16 +111,19 @@ def scan(
         FileRefused: nothing in the source could be read as MDFF.
         UsageError: the source does not exist, or an option is wrong.
     """
-    parser = Parser(profile=profile, now=now)
-    refused: list[FileRefused] = []
+    parser = Parser(profile=profile, now=now, value_limits=value_limits, participant=participant)
+    held: list[MeterData] = []  # refusals, until it is known that something can be read
     anything = False
     for data in _scanned(parser, source, chunk_bytes, limits):
-        refused.extend(data.refused)
-        anything = anything or not data.headers.is_empty() or not data.frame_days.is_empty()
-        if anything or not data.refused:
-            yield replace(data, exact=exact)
-    if refused and not anything:
-        raise _as_one(tuple(refused))
+        if not anything and data.headers.is_empty() and data.refused:
+            held.append(data)
+            continue
+        anything = True
+        for part in (*held, data):
+            yield replace(part, exact=exact)
+        held = []
+    if held:
+        raise _as_one(tuple(error for part in held for error in part.refused))
 
 
 def _scanned(
@@ -180,6 +196,8 @@ def check(
     *,
     limits: Limits | None = None,
     now: datetime | None = None,
+    value_limits: ValueLimits | None = None,
+    participant: str | None = None,
 ) -> Report:
     """Say everything that is wrong with a source, in bounded memory.
 
@@ -187,29 +205,77 @@ def check(
         UsageError: the source does not exist, or the profile is not known. A source that is no
             MDFF is not an error here: it is in ``refused`` and in the findings.
     """
-    parser = Parser(profile=profile, now=now)
-    findings: list[pl.DataFrame] = []
-    refused: list[FileRefused] = []
-    counts = [0, 0, 0, 0]
-    for data in _scanned(parser, source, CHUNK_BYTES, limits):
-        findings.append(data.findings)
-        refused.extend(data.refused)
-        records = data.quarantine["record"]
-        unplaced = (
-            data.quarantine.height - _kept_out(data.frame_days) - _kept_out(data.register_reads)
+    parser = Parser(profile=profile, now=now, value_limits=value_limits, participant=participant)
+    parts = [_Part.of(data) for data in _scanned(parser, source, CHUNK_BYTES, limits)]
+    findings = pl.concat([pl.DataFrame(schema=FINDINGS), *(part.findings for part in parts)])
+    refused = tuple(error for part in parts for error in part.refused)
+    fatal = findings.filter(pl.col("severity") == "F")["source"].unique()
+    counts = pl.concat([pl.DataFrame(schema=_COUNTS), *(part.counts for part in parts)])
+    whole = pl.col("source").is_in(fatal.implode())
+    total = counts.select(
+        pl.col("days", "reads").sum(),
+        pl.when(whole).then("days").otherwise("days_rejected").sum().alias("days_rejected"),
+        pl.when(whole).then("reads").otherwise("reads_rejected").sum().alias("reads_rejected"),
+    ).row(0, named=True)
+    return Report(
+        findings,
+        days_read=total["days"],
+        days_rejected=total["days_rejected"],
+        reads_read=total["reads"],
+        reads_rejected=total["reads_rejected"],
+        refused=refused,
+        profile=profile,
+    )
+
+
+_COUNTS = {
+    "source": pl.String,
+    "days": pl.Int64,
+    "days_rejected": pl.Int64,
+    "reads": pl.Int64,
+    "reads_rejected": pl.Int64,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a check keeps of a piece: no values."""
+
+    findings: pl.DataFrame
+    refused: tuple[FileRefused, ...]
+    counts: pl.DataFrame
+
+    @classmethod
+    def of(cls, data: MeterData) -> _Part:
+        """Count, per source, the days and register reads of a piece: read, and left out."""
+        kept_out = pl.col("rejected_by").list.len() > 0
+        of = {"300": "days", "250": "reads"}
+        parts = []
+        for record, name in of.items():
+            frame = data.frame_days if record == "300" else data.register_reads
+            lost = data.quarantine.filter(pl.col("record") == record)
+            parts += [
+                frame.filter(~kept_out).select("source", what=pl.lit(name)),
+                lost.select("source", what=pl.lit(name)),
+                lost.select("source", what=pl.lit(f"{name}_rejected")),
+            ]
+        # a twin of an earlier piece was counted there as read, but not as left out
+        parts += [
+            data.twins.filter(pl.col("record") == record).select(
+                "source", what=pl.lit(f"{name}_rejected")
+            )
+            for record, name in of.items()
+        ]
+        counted = (
+            pl.concat(parts)
+            .group_by("source")
+            .agg(
+                (pl.col("what") == name).sum().cast(pl.Int64).alias(name)
+                for name in _COUNTS
+                if name != "source"
+            )
         )
-        reads_lost = int((records == "250").sum()) - _kept_out(data.register_reads)
-        days_lost = unplaced - reads_lost
-        counts[0] += data.frame_days.height + days_lost
-        counts[1] += _kept_out(data.frame_days) + days_lost + data.twins.height
-        counts[2] += data.register_reads.height + reads_lost
-        counts[3] += _kept_out(data.register_reads) + reads_lost
-    every = pl.concat(findings) if findings else pl.DataFrame(schema=FINDINGS)
-    return Report(every, counts[0], counts[1], counts[2], counts[3], tuple(refused), profile)
-
-
-def _kept_out(frame: pl.DataFrame) -> int:
-    return int((frame["rejected_by"].list.len() > 0).sum())
+        return cls(data.findings, data.refused, counted)
 
 
 # ---------------------------------------------------------------- from members to texts
@@ -293,8 +359,8 @@ def refusal(error: FileRefused, profile: str) -> MeterData:
         "message": error.message,
         "todo": error.hint or rule.todo,
     }
-    frame = pl.DataFrame([finding], schema_overrides=dict(FINDINGS), schema=list(FINDINGS))
-    return replace(MeterData.empty(), findings=frame.cast(dict(FINDINGS)), refused=(error,))
+    frame = pl.DataFrame([finding], schema=FINDINGS)
+    return replace(MeterData.empty(), findings=frame, refused=(error,))
 
 
 def _as_one(errors: tuple[FileRefused, ...]) -> FileRefused:

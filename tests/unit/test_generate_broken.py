@@ -15,37 +15,13 @@ from nemflow.mdff.reader import Parser, Text
 from nemflow.mdff.rules import severity
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-#: Rules that are found together because one cannot be without the other.
-COMPANIONS = {
-    # The pieces of a broken 300 begin with values, which are no record indicators.
-    ("NEM12", "I012"): {"F009"},
-}
 #: Rules that are only checked when a setting asks for it.
 NEED_SETTINGS = {"I007"}
 #: Rules after which no day of the file can be read.
 UNREADABLE = {"F001", "F003", "F011", "F018"}
 
-#: What the reader does not see yet; an entry that is no longer true fails and is taken out.
-READER_GAPS = {
-    ("NEM12", "N005", "b2b"): "N006 is reported of a unit that is not known at all",
-    ("NEM12", "N005", "portal"): "N006 is reported of a unit that is not known at all",
-    ("NEM13", "I006", "b2b"): "the decimals of a Quantity are not checked",
-    ("NEM13", "I006", "portal"): "the decimals of a Quantity are not checked",
-    ("NEM13", "I014", "b2b"): "a Quantity of too many digits is reported as missing (A004)",
-    ("NEM13", "I014", "portal"): "a Quantity of too many digits is reported as missing (A004)",
-    ("NEM13", "N008", "b2b"): "the 250 is not checked for N008",
-}
-
-
-def case(kind: str, rule: str, profile: str):
-    """Give a test case, marked when the reader is known not to pass it."""
-    gap = READER_GAPS.get((kind, rule, profile))
-    marks = [pytest.mark.xfail(reason=gap, strict=True)] if gap else []
-    return pytest.param(kind, rule, profile, id=f"{rule}-{kind}-{profile}", marks=marks)
-
-
 CASES = [
-    case(kind, rule, profile)
+    pytest.param(kind, rule, profile, id=f"{rule}-{kind}-{profile}")
     for rule, kinds in BREAKABLE.items()
     for kind in kinds
     for profile in ("b2b", "portal")
@@ -59,7 +35,7 @@ def test_a_broken_rule_is_found_and_no_other(kind: str, rule: str, profile: str)
     found = nemflow.check(text, profile, now=NOW).findings
     names = set(found["rule"])
     expected = {rule} if severity(rule, profile) != "-" and rule not in NEED_SETTINGS else set()
-    assert expected <= names <= expected | COMPANIONS.get((kind, rule), set())
+    assert names == expected
     severities = set(found.filter(pl.col("rule") == rule)["severity"])
     assert severities == ({severity(rule, profile)} if expected else set())
 
@@ -84,8 +60,7 @@ def test_many_rules_can_be_broken_at_once(kind: str):
         Parser(profile="b2b", now=NOW).feed([Text("x", generate(kind=kind, days=2, break_it=ids))])
         for ids in ([], rules)
     )
-    unseen = {rule for gap, rule, profile in READER_GAPS if (gap, profile) == (kind, "b2b")}
-    assert set(rules) - NEED_SETTINGS - unseen <= set(wrong.findings["rule"])
+    assert set(rules) - NEED_SETTINGS <= set(wrong.findings["rule"])
     columns = ["nmi", "suffix", "day", "values"] if kind == "NEM12" else ["nmi", "quantity"]
     name = "days" if kind == "NEM12" else "register_reads"
     before = getattr(right, name).select(columns)
@@ -111,7 +86,6 @@ def test_an_implausible_value_is_found_once_a_limit_is_set():
     assert set(parser.feed([Text("x", text)]).findings["rule"]) == {"I007"}
 
 
-@pytest.mark.xfail(reason="RecordCount is not compared; F014 is reported in aseXML", strict=True)
 @pytest.mark.parametrize("rule", ["F008", "F020"])
 def test_an_envelope_can_be_broken(rule: str):
     """What the text cannot break, the message around it can."""

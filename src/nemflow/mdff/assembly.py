@@ -12,13 +12,13 @@ Spec: 5.2, 5.3 (identity and versions), 10. Next: :mod:`nemflow.mdff.meterdata`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypedDict
+from typing import Final
 
 import polars as pl
 
-from nemflow.mdff import content, fields
+from nemflow.mdff import content, fields, registers
 from nemflow.mdff.findings import Check, Findings, finished
 from nemflow.mdff.lines import Text
 from nemflow.mdff.meterdata import (
@@ -33,6 +33,10 @@ from nemflow.mdff.meterdata import (
 from nemflow.mdff.rules import severity
 
 _KEY: Final = ["src", "nmi", "suffix", "day"]
+_TWIN_KEY: Final = [*_KEY, "line"]
+_NO_TWINS: Final = pl.DataFrame(
+    schema={"src": pl.UInt32} | {n: dtype for n, dtype in TWINS.items() if n != "source"}
+)
 
 
 @dataclass(slots=True)
@@ -48,23 +52,13 @@ class Parts:
 
 @dataclass(slots=True)
 class Seen:
-    """Days of earlier pieces of one text, as small as can be: 28 bytes each."""
+    """What earlier pieces of one text held, for the rules that look at the whole text."""
 
-    keys: list[pl.DataFrame] = field(default_factory=list)
+    days: list[pl.DataFrame] = field(default_factory=list)  #: see _remembered: 29 bytes a day
+    conflicting: set[int] = field(default_factory=set)  #: lines known to be twins
+    periods: list[pl.DataFrame] = field(default_factory=list)
     channels: list[pl.DataFrame] = field(default_factory=list)
-
-
-class Assembled(TypedDict):
-    """The fields of MeterData."""
-
-    headers: pl.DataFrame
-    frame_days: pl.DataFrame
-    scale: int
-    register_reads: pl.DataFrame
-    service_events: pl.DataFrame
-    findings: pl.DataFrame
-    quarantine: pl.DataFrame
-    twins: pl.DataFrame
+    fatal: set[str] = field(default_factory=set)  #: rules that reject the whole text
 
 
 def assemble(
@@ -78,51 +72,63 @@ def assemble(
     carried: int,
     whole: bool,
     closing: bool,
-) -> Assembled:
-    """Make the fields of MeterData from the parts of one pass.
+) -> MeterData:
+    """Make MeterData from the parts of one pass.
 
     Args:
         texts: the sources by ``src``.
-        lines: all ordered lines; ``heads``: one row per block.
+        lines: all ordered lines.
         heads: see :func:`nemflow.mdff.headers.read_headers`.
         parts: what the record readers made.
         found: the findings so far; rules that need the whole file are added here.
-        seen: days of earlier pieces; empty for whole texts.
+        seen: what earlier pieces held; empty for whole texts.
         carried: how many lines at the start were repeated from an earlier piece.
         whole: the texts are here from start to end, so nothing need be remembered.
         closing: the last line of the texts is here.
     """
-    days = parts.days
-    twins = _twins(days, parts.scale, found, seen, whole=whole)
+    days, reads = parts.days, parts.reads
+    form = None if whole else content.canonical_days(days, parts.scale)
+    if form is None:
+        _whole_twins(days, parts.scale, found)
+        registers.check_periods(reads, found)
+        twins = _NO_TWINS
+    else:
+        days = days.with_columns(form["content_hash"].alias("hash"))
+        twins = _later_twins(days, found, seen)
+        if closing:
+            twins = pl.concat([twins, _later_periods(reads, found, seen)])
     if severity("N009", found.profile) != "-":
         _check_channels(days, found, seen, closing=closing)
     collected = found.collected()
-    days = _judged(days, collected, ("row", "r200"))
-    reads = _judged(parts.reads, collected, ("row",))
+    days = _judged(days, collected, ("row", "r200"), seen.fatal)
+    reads = _judged(reads, collected, ("row",), seen.fatal)
+    if not whole:
+        _remember(days, reads, collected, seen)
     names = pl.Series("source", [text.source for text in texts], dtype=pl.String)
-    public = collected.filter(pl.col("row").is_null() | (pl.col("row") >= carried))
-    findings = finished(public, lines, names)
-    return Assembled(
+    # the rules on a repeated 100 or 200 were told of before; that no 300 follows, only now
+    new = pl.col("row").is_null() | (pl.col("row") >= carried) | (pl.col("rule") == "N015")
+    findings = finished(collected.filter(new), lines, names)
+    data = MeterData(
         headers=_headers(heads, texts, names),
         frame_days=_select(days, FRAME_DAYS, names, values=days.schema["values"]),
         scale=parts.scale,
         register_reads=_select(reads, REGISTER_READS, names, quantity=reads.schema["quantity"]),
         service_events=_select(parts.services, SERVICE_EVENTS, names),
         findings=findings,
-        quarantine=_quarantine(lines, days, reads, parts.streams, collected, names, carried),
-        twins=twins.select(pl.lit(texts[0].source).alias("source"), *list(TWINS)[1:]),
+        quarantine=_quarantine(
+            lines, days, reads, parts.streams, collected, names=names, carried=carried
+        ),
+        twins=_select(twins, TWINS, names),
     )
+    if form is not None:
+        content.keep(data, form)
+    return data
 
 
 def _select(
     frame: pl.DataFrame, schema: pl.Schema, names: pl.Series, **own: pl.DataType
 ) -> pl.DataFrame:
     """The public columns of a frame, ``src`` turned into the source's name."""
-    if "method" in schema and "code" in frame.columns:
-        frame = frame.with_columns(
-            pl.col("qm").alias("quality_method"),
-            fields.none_if_empty(pl.col("reason_text")).alias("reason_text"),
-        )
     source = _named(frame["src"], names)
     wanted = dict(schema) | own
     return frame.with_columns(source).select(
@@ -157,12 +163,17 @@ def _headers(heads: pl.DataFrame, texts: Sequence[Text], names: pl.Series) -> pl
 # ---------------------------------------------------------------- what keeps a record out
 
 
-def _judged(records: pl.DataFrame, collected: pl.DataFrame, targets: Sequence[str]) -> pl.DataFrame:
-    """Add ``rejected_by``: rules of severity D on the record or its 200, F on its source."""
-    none = pl.lit([], pl.List(pl.String)).alias("rejected_by")
+def _judged(
+    records: pl.DataFrame, collected: pl.DataFrame, targets: Sequence[str], fatal: Collection[str]
+) -> pl.DataFrame:
+    """Add ``rejected_by``: rules of severity D on the record or its 200, F on its source.
+
+    ``fatal`` are rules of severity F met in earlier pieces of the source.
+    """
+    before = pl.lit(sorted(fatal), pl.List(pl.String)).alias("rejected_by")
     severe = collected.filter(pl.col("severity") != "W")
     if severe.is_empty() or records.is_empty():
-        return records.with_columns(none)
+        return records.with_columns(before)
     by_record = (
         severe.filter(pl.col("target").is_not_null())
         .group_by("target")
@@ -183,7 +194,7 @@ def _judged(records: pl.DataFrame, collected: pl.DataFrame, targets: Sequence[st
         )  # fmt: skip
         lists.append(pl.col(column))
     empty = pl.lit([], pl.List(pl.String))
-    joined = pl.concat_list([part.fill_null(empty) for part in lists])
+    joined = pl.concat_list([before, *(part.fill_null(empty) for part in lists)])
     return out.with_columns(joined.list.unique().list.sort().alias("rejected_by"))
 
 
@@ -193,6 +204,7 @@ def _quarantine(
     reads: pl.DataFrame,
     streams: pl.DataFrame,
     collected: pl.DataFrame,
+    *,
     names: pl.Series,
     carried: int,
 ) -> pl.DataFrame:
@@ -241,8 +253,8 @@ def _quarantine(
         bad.sort("row")
         .join(where, on="row", how="left", maintain_order="left")
         .join(raw, left_on="row", right_on="owner", how="left", maintain_order="left")
-        .join(text.rename({"row": "r100", "text": "t100"}), on="r100", how="left", maintain_order="left")
-        .join(text.rename({"row": "r200", "text": "t200"}), on="r200", how="left", maintain_order="left")
+        .join(text.select(r100="row", t100="text"), on="r100", how="left", maintain_order="left")
+        .join(text.select(r200="row", t200="text"), on="r200", how="left", maintain_order="left")
         .with_columns(
             pl.concat_str("t100", "t200", separator="\n", ignore_nulls=True).alias("context"),
             pl.col("kind").cast(pl.String).alias("record"),
@@ -254,83 +266,106 @@ def _quarantine(
 # ---------------------------------------------------------------- rules over the whole file
 
 
-def _twins(
-    days: pl.DataFrame, scale: int, found: Findings, seen: Seen, *, whole: bool
-) -> pl.DataFrame:
-    """I009: one day twice in one file. Equal content is a warning; with equal stamps and other
-    content nobody can say which is right, so both are kept out.
+def _whole_twins(days: pl.DataFrame, scale: int, found: Findings) -> None:
+    """I009: one day twice in one file.
+
+    Equal content is a warning. Equal stamps with different content keep both days out: nobody
+    can say which is right.
+    """
+    some = days.filter(pl.struct(_KEY).is_duplicated())
+    if not some.is_empty():
+        form = content.canonical_days(some, scale)
+        _note_twins(some.with_columns(form["content_hash"].alias("hash")), found)
+
+
+def _later_twins(days: pl.DataFrame, found: Findings, seen: Seen) -> pl.DataFrame:
+    """I009 for a piece of a text: also against the days of earlier pieces.
 
     Returns:
-        The days of earlier pieces that must be taken back: nmi, suffix, day, line.
+        The days of earlier pieces that must be taken back: src, nmi, suffix, day, line.
     """
-    none = pl.DataFrame(schema={name: dtype for name, dtype in TWINS.items() if name != "source"})
-    if days.is_empty():
-        return none
-    if whole:
-        some = days.filter(pl.struct(_KEY).is_duplicated())
-        if some.is_empty():
-            return none
-        known = _with_hash(some, scale)
-        _note_twins(known, found)
-        return none
-    now = _with_hash(days, scale)
-    key = pl.struct("nmi", "suffix", "day").hash(seed=0)
-    now = now.with_columns(key.alias("key"), pl.lit(value=False).alias("earlier"))
-    before = pl.concat(seen.keys) if seen.keys else None
-    seen.keys.append(now.select("key", "update_at", "hash", "line"))
-    if before is not None:
-        again = before.filter(pl.col("key").is_in(now["key"].implode()))
-        if not again.is_empty():
-            who = now.select("key", "src", "nmi", "suffix", "day").unique("key")
-            old = again.join(who, on="key").with_columns(
-                pl.lit(None, pl.UInt32).alias("row"), pl.lit(value=True).alias("earlier")
-            )
-            now = pl.concat([old.select(_TWIN_COLUMNS), now.select(_TWIN_COLUMNS)])
+    now = _remembered(days).with_columns(days.select("src", "nmi", "suffix", "day", "row"))
+    if seen.days:
+        again = pl.concat([old.filter(pl.col("key").is_in(now["key"])) for old in seen.days])
+        who = now.select("key", "src", "nmi", "suffix", "day").unique("key")
+        old = again.join(who, on="key").with_columns(pl.lit(None, pl.UInt32).alias("row"))
+        now = pl.concat([old.select(now.columns), now])
     some = now.filter(pl.struct(_KEY).is_duplicated())
     if some.is_empty():
-        return none
-    conflicts = _note_twins(some, found)
-    return conflicts.filter("earlier").select("nmi", "suffix", "day", "line")
+        return _NO_TWINS
+    known = list(seen.conflicting)
+    conflicts = _note_twins(some.with_columns(pl.col("line").is_in(known).alias("told")), found)
+    seen.conflicting.update(conflicts["line"])
+    earlier = pl.col("row").is_null() & ~pl.col("told") & pl.col("accepted")
+    return conflicts.filter(earlier).select(*_TWIN_KEY, record=pl.lit("300"))
 
 
-_TWIN_COLUMNS: Final = [
-    "row",
-    "src",
-    "line",
-    "nmi",
-    "suffix",
-    "day",
-    "update_at",
-    "hash",
-    "earlier",
-]
+def _remembered(days: pl.DataFrame) -> pl.DataFrame:
+    """What is kept of each day to find its twins in later pieces."""
+    accepted = pl.col("rejected_by").list.len() == 0 if "rejected_by" in days.columns else True
+    return days.select(
+        pl.struct("nmi", "suffix", "day").hash(seed=0).alias("key"),
+        "update_at",
+        # 60 bits of the hash: more than enough to see that two contents differ
+        pl.col("hash").str.head(15).str.to_integer(base=16, dtype=pl.Int64),
+        "line",
+        accepted=accepted,
+    )
 
 
-def _with_hash(days: pl.DataFrame, scale: int) -> pl.DataFrame:
-    """Days with ``hash``, their content hash."""
-    hashes = content.hashes_of(days.with_columns(pl.col("qm").alias("quality_method")), scale)
-    return days.with_columns(hashes.alias("hash"))
+def _later_periods(reads: pl.DataFrame, found: Findings, seen: Seen) -> pl.DataFrame:
+    """Rules over all register periods of a text that came in pieces.
+
+    Returns:
+        The periods of earlier pieces that must be taken back: src, nmi, suffix, day, line.
+    """
+    now = reads.select(registers.PERIOD).with_columns(
+        pl.col("quantity").cast(pl.Float64), at="line", accepted=pl.lit(value=False)
+    )
+    conflicts = registers.check_periods(pl.concat([*seen.periods, now]), found)
+    return conflicts.filter(pl.col("row").is_null() & pl.col("accepted")).select(
+        "src", "nmi", "suffix", pl.col("previous_at").dt.date().alias("day"), "line",
+        record=pl.lit("250"),
+    )  # fmt: skip
+
+
+def _remember(days: pl.DataFrame, reads: pl.DataFrame, collected: pl.DataFrame, seen: Seen) -> None:
+    """Keep what later pieces of the text will be compared with."""
+    none = pl.lit(None, pl.UInt32)
+    seen.days.append(_remembered(days))
+    seen.fatal.update(collected.filter(pl.col("severity") == "F")["rule"])
+    seen.periods.append(
+        reads.select(registers.PERIOD).with_columns(
+            pl.col("quantity").cast(pl.Float64),
+            at="line",
+            accepted=reads["rejected_by"].list.len() == 0,
+            row=none,
+            target=none,
+        )
+    )
 
 
 def _note_twins(some: pl.DataFrame, found: Findings) -> pl.DataFrame:
-    """Record I009 for days that share their key; give those that conflict."""
+    """Record I009 for days that share their key; give those that conflict.
+
+    Days of earlier pieces have no row; those ``told`` of before are not told of again.
+    """
     version = [*_KEY, "update_at"]
-    first = pl.col("line").min()
     some = some.with_columns(
         (pl.col("hash").n_unique().over(version) > 1).alias("conflict"),
-        (pl.col("line") > first.over([*version, "hash"])).alias("again"),
-        first.over(version).alias("first"),
+        pl.col("line").min().over([*version, "hash"]).alias("first"),
         pl.col("row").alias("target"),
+        pl.col("line").alias("at"),
     )
-    here = some.filter(pl.col("row").is_not_null())
     name = pl.format("{} {} {}", pl.col("nmi").fill_null(""), pl.col("suffix").fill_null(""), "day")
+    again = pl.col("row").is_not_null() & (pl.col("line") > pl.col("first"))
     found.run(
-        here,
+        some.filter(~pl.col("told")) if "told" in some.columns else some,
         [
             Check("I009", pl.col("conflict"), "", name,
                   "this day stands twice in the file with one UpdateDateTime and different "
                   "content; nobody can say which is right"),
-            Check("I009", ~pl.col("conflict") & pl.col("again"), "", name,
+            Check("I009", again, "", name,
                   pl.format("the same day with the same content stands on line {}; counted once",
                             pl.col("first")), "W"),
         ],

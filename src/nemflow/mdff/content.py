@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from nemflow.mdff import quality
-from nemflow.mdff.meterdata import relist
+from nemflow.mdff.meterdata import MAX_INT64, largest, relist, schema_of
 from nemflow.mdff.quality import RANKING
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _HASH_DIGITS = 32
 #: Where a MeterData keeps its canonical form once it has been asked for.
 _KEPT = "_canonical"
-_MAX_INT32 = 2**31 - 1
-_MAX_INT64 = 2**63 - 1
 _ABOUT = ("uom", "interval_minutes", "scale", "quality_method", "reason_code", "reason_text")
 
 
@@ -45,57 +43,57 @@ def canonical(data: MeterData) -> pl.DataFrame:
 
     Returns:
         ``content_hash`` (32 hex digits), ``scale`` (decimals of ``ints``, the smallest exact
-        one), ``ints`` (JSON array text of scaled integers, ``null`` where missing), ``total``
+        one), ``values`` (the scaled integers), ``ints`` (the same as JSON array text, ``null``
+        where missing), ``total``
         (their sum as Int64, null where it does not fit), ``missing`` (how many are null),
-        ``weakest`` (weakest quality flag of the day), ``fits_int32``, ``spans_json`` (JSON
+        ``weakest`` (weakest quality flag of the day), ``spans_json`` (JSON
         rows ``[start, end, quality, method, reason_code, reason_text]``), ``reason_code``,
         ``reason_text``.
     """
-    kept = data.__dict__.get(_KEPT)
-    if kept is None:
-        kept = data.__dict__[_KEPT] = _canonical(data.frame_days, data.scale)
-    return kept  # type: ignore[no-any-return]
+    kept: pl.DataFrame | None = data.__dict__.get(_KEPT)
+    return keep(data, canonical_days(data.frame_days, data.scale)) if kept is None else kept
 
 
-def hashes_of(days: pl.DataFrame, scale: int) -> pl.Series:
-    """Content hashes of days that have the columns of ``MeterData.frame_days``."""
-    return _canonical(days, scale)["content_hash"]
+def keep(data: MeterData, form: pl.DataFrame) -> pl.DataFrame:
+    """Let ``data`` keep the canonical form of its days, so that it is made once."""
+    data.__dict__[_KEPT] = form
+    return form
 
 
-def _canonical(days: pl.DataFrame, scale: int) -> pl.DataFrame:
+def canonical_days(days: pl.DataFrame, scale: int) -> pl.DataFrame:
+    """:func:`canonical` of days that have the columns of ``MeterData.frame_days``."""
     if days.is_empty():
         return pl.DataFrame(schema=_SCHEMA)
     values, scales = _shrunk(_without_withdrawn(days), scale)
     ints = _json(values)
     missing = values.list.eval(pl.element().null_count()).list.first().cast(pl.UInt16)
-    highest = values.list.eval(pl.element().abs()).list.max()
     frame = days.select(
         pl.col("uom", "interval_minutes", "quality_method", "reason_code", "reason_text"),
         scale=scales,
+        values=values,
         ints=pl.Series(ints, dtype=pl.String),
         total=_totals(values),
         missing=missing,
         weakest=_weakest(days),
-        fits_int32=(highest.fill_null(0) <= _MAX_INT32),
         spans_json=_spans_json(days),
     )
     hashes = _hashes(frame)
     return frame.select(
         pl.Series("content_hash", hashes, dtype=pl.String),
-        "scale", "ints", "total", "missing", "weakest", "fits_int32", "spans_json",
+        "scale", "values", "ints", "total", "missing", "weakest", "spans_json",
         "reason_code", "reason_text",
-    ).cast(_SCHEMA)  # type: ignore[arg-type]  # fmt: skip
+    ).cast({name: dtype for name, dtype in _SCHEMA.items() if name != "values"})  # fmt: skip
 
 
-_SCHEMA = pl.Schema(
+_SCHEMA = schema_of(
     {
         "content_hash": pl.String,
         "scale": pl.UInt8,
+        "values": pl.List(pl.Int64),  # Int128 where a value needs it
         "ints": pl.String,
         "total": pl.Int64,
         "missing": pl.UInt16,
         "weakest": pl.String,
-        "fits_int32": pl.Boolean,
         "spans_json": pl.String,
         "reason_code": pl.Int16,
         "reason_text": pl.String,
@@ -150,7 +148,9 @@ def _shrunk(values: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
     scales = pl.select(pl.lit(scale, pl.UInt8) - drop).to_series()
     if not (drop > 0).any():
         return values, scales
-    factor = pl.select(pl.lit(10).pow(drop.cast(pl.UInt32)).cast(pl.Int64)).to_series()
+    # 64 bits hold ten to the power of 18; a zero may have been scaled by more
+    integer = pl.Int64 if scale <= 18 else pl.Int128
+    factor = drop.replace_strict({n: 10**n for n in range(scale + 1)}, return_dtype=integer)
     pairs = pl.DataFrame({"v": values, "f": factor}).select("v", "f", n=pl.col("v").list.len())
     flat = pairs.select(
         pl.col("v").explode(empty_as_null=False)
@@ -187,9 +187,7 @@ def _json(values: pl.Series) -> list[str]:
 def _totals(values: pl.Series) -> pl.Series:
     """Sum per day as Int64; null where a sum could not be held."""
     flat = values.explode(empty_as_null=False)
-    highest = int(flat.abs().max() or 0)  # type: ignore[call-overload]
-    most = int(values.list.len().max() or 1)  # type: ignore[arg-type]
-    if highest * most <= _MAX_INT64:
+    if largest(flat.abs()) * largest(values.list.len()) <= MAX_INT64:
         return values.list.sum().cast(pl.Int64)
     return values.cast(pl.List(pl.Int128)).list.sum().cast(pl.Int64, strict=False)
 

@@ -25,13 +25,19 @@ from nemflow.mdff.meterdata import MARKET, SPAN
 
 #: No interval meter data of the market is older.
 EARLIEST: Final = date(1998, 1, 1)
+#: The last day whose last interval ends within the calendar's four-digit years.
+LATEST: Final = date(9999, 12, 30)
+DESCENDING: Final = "earlier than the day before it in the same 200"
 _MARKET_CLOCK = timezone(timedelta(hours=10))
 
 
 def dated(rows: pl.DataFrame, found: Findings) -> pl.DataFrame:
     """Add ``day``; rows without a date that exists are noted (I002) and left out."""
     text = pl.col("date_text")
-    rows = rows.with_columns(fields.date_of(text).alias("day"), pl.col("row").alias("target"))
+    day = fields.date_of(text)
+    rows = rows.with_columns(
+        pl.when(day <= LATEST).then(day).alias("day"), pl.col("row").alias("target")
+    )
     lost = pl.col("day").is_null()
     shortened = text.str.contains(fields.SCIENTIFIC)
     found.run(
@@ -120,8 +126,7 @@ def check_days(
               pl.col("date_text"), "actual data of a day that has not been yet"),
         Check("I002", day < EARLIEST, "IntervalDate", pl.col("date_text"),
               "before 1998, when there was no interval data in this market"),
-        Check("I003", later, "IntervalDate", pl.col("date_text"),
-              "earlier than the day before it in the same 200"),
+        Check("I003", later, "IntervalDate", pl.col("date_text"), DESCENDING),
         Check("F017", pl.col("qm_given") != qm, "QualityMethod", pl.col("qm_given"),
               "in lower case; read as upper case"),
         Check("Q009", (qm == "V") & ~spanned & ~pl.col("has_events"), "QualityMethod", qm,
@@ -147,7 +152,7 @@ def _check_decimals(rows: pl.DataFrame, found: Findings, scale: int) -> None:
     for (decimals,), part in risky.with_columns(allowed.alias("allowed")).group_by(
         "allowed", maintain_order=True
     ):
-        step = 10 ** (scale - int(decimals))  # type: ignore[call-overload]
+        step = 10 ** (scale - decimals)
         too_fine = pl.col("values").list.eval(pl.element() % step != 0).list.any()
         parts.append(part.filter(too_fine))
     found.add(
@@ -217,13 +222,15 @@ def with_spans(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def qualified(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add quality, method and code from the text of the 300."""
+    """Add quality_method, quality, method, reason_code and reason_text as the days have them."""
     given = pl.col("qm")
     return rows.with_columns(
         given.alias("qm_given"),
         given.str.to_uppercase(),
         fields.code_of(pl.col("reason")).alias("code"),
+        none_if_empty(pl.col("reason_text")),
     ).with_columns(
+        pl.col("qm").alias("quality_method"),
         pl.col("code").alias("reason_code"),
         none_if_empty(pl.col("qm").str.head(1)).alias("quality"),
         none_if_empty(pl.col("qm").str.slice(1, 2)).alias("method"),

@@ -14,15 +14,17 @@ import polars as pl
 
 from nemflow.mdff.findings import Check, Findings
 from nemflow.mdff.lines import BLANKS, unquoted
-from nemflow.mdff.meterdata import MARKET, STAMP
+from nemflow.mdff.meterdata import MARKET, STAMP, largest
 
-STAMP14 = r"^[0-9]{14}$"
-STAMP12 = r"^[0-9]{12}$"
+#: Years from 1000 on (no library below counts from 0), and no leap seconds.
+STAMP14 = r"^[1-9][0-9]{11}[0-5][0-9]$"
+STAMP12 = r"^[1-9][0-9]{11}$"
 ISO_STAMP = (
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:\+10:00)?$"
+    r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}"
+    r"(?::[0-5][0-9](?:\.[0-9]{1,9})?)?(?:\+10:00)?$"
 )
-ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ]00:00(?::00)?(?:\+10:00)?)?$"
-DATE8 = r"^[0-9]{8}$"
+ISO_DATE = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}(?:[T ]00:00(?::00)?(?:\+10:00)?)?$"
+DATE8 = r"^[1-9][0-9]{7}$"
 #: A spreadsheet has shortened the digits; they cannot be had back (D13).
 SCIENTIFIC = r"^[0-9](?:\.[0-9]+)?[eE]\+?[0-9]{1,2}$"
 #: A blank before or after a comma, or at an end of the line.
@@ -30,20 +32,24 @@ SPACED = r"(?:^[ \t]|[ \t],|,[ \t]|[ \t]$)"
 
 
 def split(rows: pl.DataFrame, count: int, found: Findings) -> pl.DataFrame:
-    """Split records of one type into ``f1`` ... ``f<count>``, trimmed and unquoted.
+    """Split records of one type into ``f1`` ... ``f<count>``, trimmed, "" where absent.
 
     Adds ``given``, the number of fields without empty ones beyond ``count``, and ``padded``,
     how many empty ones stood there. Notes quotes (F016) and blanks (F017).
     """
     rows = tidy(rows, found)
     cells = rows["text"].str.split(",")
-    width = int(cells.list.len().max() or 0)  # type: ignore[arg-type]
+    width = largest(cells.list.len())
     out = rows.with_columns(
         cells.alias("cells"),
         cells.list.len().cast(pl.Int32).alias("given"),
         pl.lit(0, pl.Int32).alias("padded"),
     ).with_columns(
-        pl.col("cells").list.get(i, null_on_oob=True).str.strip_chars(BLANKS).alias(f"f{i + 1}")
+        pl.col("cells")
+        .list.get(i, null_on_oob=True)
+        .str.strip_chars(BLANKS)
+        .fill_null("")
+        .alias(f"f{i + 1}")
         for i in range(count)
     )
     if width > count:
@@ -73,12 +79,12 @@ def tidy(rows: pl.DataFrame, found: Findings) -> pl.DataFrame:
             Check("F017", text.str.contains(SPACED), "", None, "blanks round a field"),
         ],
     )  # fmt: skip
-    quoted = text.str.contains('"', literal=True)
-    if not rows.select(quoted.any()).item():
+    lines = rows["text"]
+    quoted = lines.str.contains('"', literal=True).arg_true()
+    if quoted.is_empty():
         return rows
-    return rows.with_columns(
-        pl.when(quoted).then(text.map_elements(unquoted, return_dtype=pl.String)).otherwise(text)
-    )
+    plain = [unquoted(line) for line in lines.gather(quoted)]
+    return rows.with_columns(lines.clone().scatter(quoted, plain))
 
 
 def date_of(text: pl.Expr) -> pl.Expr:

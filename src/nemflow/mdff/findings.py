@@ -152,7 +152,7 @@ def finished(collected: pl.DataFrame, lines: pl.DataFrame, sources: pl.Series) -
             todo=pl.col("rule").replace_strict(todo, return_dtype=pl.String),
             raw="raw",
         )
-        .cast(FINDINGS)  # type: ignore[arg-type]
+        .cast(FINDINGS)
     )
 
 

@@ -19,7 +19,7 @@ from nemflow.mdff.fields import none_if_empty
 from nemflow.mdff.findings import Check, Findings
 from nemflow.mdff.lines import Text
 from nemflow.mdff.meterdata import MARKET
-from nemflow.mdff.structure import NEM13_KINDS
+from nemflow.mdff.structure import NEM13_KINDS, Before
 
 _NAME = re.compile(r"(?i)^(NEM1[23])#([^#]*)#([^#]*)#([^#.]*)")
 
@@ -31,7 +31,7 @@ def read_headers(
     *,
     participant: str | None,
     now: datetime,
-    carried: int,
+    before: Before,
 ) -> pl.DataFrame:
     """Read the blocks of ordered lines.
 
@@ -40,22 +40,26 @@ def read_headers(
         an earlier piece) and the header columns up to ``end_line``.
     """
     blocks = lines.group_by("part", maintain_order=True).agg(
-        pl.col("src", "block", "line").first(),
-        (pl.col("row").first() >= carried).alias("new"),
+        pl.col("src", "block").first(),
+        pl.coalesce(pl.col("line").filter(pl.col("kind") > 0).first(), pl.col("line").first()),
+        (pl.col("row").first() >= before.carried).alias("new"),
         pl.col("kind").is_in(NEM13_KINDS).any().alias("accumulates"),
         pl.col("line").filter(pl.col("kind") == 900).last().alias("end_line"),
+        (pl.col("kind") > 0).sum().alias("records"),
     )
     rows = fields.split(
         lines.filter(pl.col("kind") == 100).with_columns(pl.lit(None, pl.UInt32).alias("target")),
         5,
         found,
     )
-    version, stamp = pl.col("f2").fill_null(""), pl.col("f3").fill_null("")
+    version, stamp = pl.col("f2"), pl.col("f3")
     rows = rows.with_columns(
-        version.str.to_uppercase().alias("version"), fields.stamp_of(stamp).alias("file_at")
+        version.str.to_uppercase().alias("version"), fields.stamp_of(stamp).alias("given_at")
     )
+    given_at = pl.col("given_at")
+    future = given_at > pl.lit(now + timedelta(days=1)).dt.convert_time_zone(MARKET)
     parties = [
-        Check("F007", (pl.col(name).fill_null("") == "") | (pl.col(name).str.len_chars() > 10),
+        Check("F007", (pl.col(name) == "") | (pl.col(name).str.len_chars() > 10),
               label, pl.col(name), "empty, or longer than 10 characters")
         for name, label in (("f4", "FromParticipant"), ("f5", "ToParticipant"))
     ]  # fmt: skip
@@ -67,12 +71,12 @@ def read_headers(
             Check("F017", (pl.col("version") != version)
                   & pl.col("version").is_in(["NEM12", "NEM13"]), "VersionHeader", version,
                   "in lower case"),
-            Check("F007", pl.col("file_at").is_null(), "DateTime", stamp,
+            Check("F007", given_at.is_null(), "DateTime", stamp,
                   "not a date-time CCYYMMDDhhmm"),
-            Check("F007", pl.col("file_at").is_not_null() & ~stamp.str.contains(fields.STAMP12),
+            Check("F007", given_at.is_not_null() & ~stamp.str.contains(fields.STAMP12),
                   "DateTime", stamp, "12 digits CCYYMMDDhhmm expected; read all the same"),
-            Check("F007", pl.col("file_at") > pl.lit(now + timedelta(days=1)).dt.convert_time_zone(MARKET),
-                  "DateTime", stamp, "more than a day in the future"),
+            Check("F007", future, "DateTime", stamp,
+                  "more than a day in the future, so not trusted"),
             Check("F015", pl.col("padded") > 0, "", None,
                   pl.format("{} empty fields after the last one", pl.col("padded"))),
             *parties,
@@ -82,11 +86,13 @@ def read_headers(
     said = rows.select(
         "part",
         version_header="version",
-        file_at="file_at",
+        file_at=pl.when(~future).then(given_at),
         from_participant=none_if_empty(pl.col("f4")),
         to_participant=none_if_empty(pl.col("f5")),
     )
     assumed = pl.when(pl.col("accumulates")).then(pl.lit("NEM13")).otherwise(pl.lit("NEM12"))
+    if before.prev:
+        blocks = blocks.with_columns(pl.col("new") & (pl.col("part") > 1))
     heads = blocks.join(said, on="part", how="left", maintain_order="left").with_columns(
         pl.coalesce("version_header", assumed).alias("version_header")
     )
@@ -141,6 +147,13 @@ def _check_envelopes(
                         "F008", row["src"], f"the header says {ours}, the envelope {theirs}",
                         value=ours, field=label,
                     )  # fmt: skip
+            if envelope.record_count not in (None, row["records"]):
+                found.note(
+                    "F020", row["src"],
+                    f"the envelope announces {envelope.record_count} records, the payload has "
+                    f"{row['records']}",
+                    value=str(envelope.record_count),
+                )  # fmt: skip
             if envelope.kind and envelope.kind != row["version_header"]:
                 found.note(
                     "F008", row["src"],

@@ -24,12 +24,14 @@ from typing import Final
 import polars as pl
 
 from nemflow.mdff import fields
-from nemflow.mdff.fields import BLANKS
 from nemflow.mdff.findings import Check, Findings
-from nemflow.mdff.meterdata import relist, rescaled
+from nemflow.mdff.lines import BLANKS
+from nemflow.mdff.meterdata import MAX_INT64, largest, relist, rescaled
 
 #: Digits before and after the point that fit 64-bit integers, tried in this order.
 _TIERS: Final = ((15, 3), (11, 7), (4, 14))
+#: Intervals in a day of the format's own lengths; others are read, but not fast.
+_USUAL: Final = (48, 96, 288)
 #: Bytes of text that one task converts: large enough to be busy, small enough for the cache.
 _BLOCK_BYTES: Final = 4_000_000
 #: What can be kept exactly: 38 digits, of them 15 before the point.
@@ -71,7 +73,7 @@ def read_values(rows: pl.DataFrame, found: Findings) -> Values:
     for per_day in sorted(lengths):
         same = rows if len(lengths) == 1 else rows.filter(pl.col("per_day") == per_day)
         rest = same
-        for whole, decimals in _TIERS:
+        for whole, decimals in _TIERS if per_day in _USUAL else ():
             if rest.is_empty():
                 break
             done, rest = _clean(rest, per_day, whole, decimals)
@@ -115,7 +117,7 @@ def _clean(
     value = rf"[0-9]{{1,{whole}}}(?:\.[0-9]{{1,{decimals}}})?,"
     pattern = (
         rf"^300,[0-9]{{8}},(?:{value}){{{per_day}}}[A-Z][0-9]{{0,2}},[0-9]{{0,3}},"
-        rf"[^,\x22]{{0,240}},(?:[0-9]{{14}})?,(?:[0-9]{{14}})?$"
+        rf"(?:[^,\x22\s](?:[^,\x22]*[^,\x22\s])?)?,(?:[0-9]{{14}})?,(?:[0-9]{{14}})?$"
     )
     text = rows["text"]
     width = per_day + 7
@@ -159,8 +161,7 @@ def _clean(
 
 def _blocks(text: pl.Series) -> Iterator[pl.Series]:
     """Cut a column of lines into blocks of about ``_BLOCK_BYTES``."""
-    longest = int(text.str.len_bytes().max() or 1)  # type: ignore[arg-type]
-    step = max(1, _BLOCK_BYTES // (longest + 1))
+    step = max(1, _BLOCK_BYTES // (largest(text.str.len_bytes()) + 1))
     for start in range(0, text.len(), step):
         yield text.slice(start, step)
 
@@ -214,9 +215,14 @@ def _field_by_field(rows: pl.DataFrame, per_day: int, found: Findings) -> Values
         .alias("has_quality"),
     )
     in_place = pl.col("qm").str.contains(_QUALITY_LIKE).fill_null(value=False)
-    no_quality = ~pl.col("has_quality") & (pl.col("given") == per_day + 7)
-    placed = rows.filter(in_place | no_quality)
-    _note_unplaced(rows.filter(~(in_place | no_quality)), per_day, found)
+    # a letter among the values may be the quality of a shorter day; then what follows it shows
+    # in an empty cell
+    early = pl.col("has_quality") & (pl.col("count") < per_day)
+    short = early & pl.col("cells").list.slice(2, per_day).list.contains("")
+    no_quality = ~early & (pl.col("given") == per_day + 7)
+    is_placed = (in_place & ~short) | no_quality
+    placed = rows.filter(is_placed)
+    _note_unplaced(rows.filter(~is_placed), per_day, found)
     found.run(placed, _width_checks(per_day))
     cell = pl.col("cells").list
     placed = placed.with_columns(
@@ -290,10 +296,9 @@ def _exact(placed: pl.DataFrame, found: Findings) -> Values:
     flat = cells.explode(empty_as_null=False)
     number = flat.str.contains(_NUMBER) | flat.str.contains(_NEGATIVE)
     numbers = pl.select(pl.when(number).then(flat)).to_series()
-    scale = int((numbers.str.extract(r"\.([0-9]*)$", 1).str.len_bytes().max()) or 0)  # type: ignore[arg-type]
+    scale = largest(numbers.str.extract(r"\.([0-9]*)$", 1).str.len_bytes())
     exact = numbers.cast(pl.Decimal(38, scale)).to_physical()
-    limit = 2**63 - 1
-    if int(exact.abs().max() or 0) <= limit:  # type: ignore[call-overload]
+    if largest(exact.abs()) <= MAX_INT64:
         exact = exact.cast(pl.Int64)
     if not bool(number.all()) or bool(flat.str.starts_with("-").any()):
         _note_cells(placed, flat, found)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
-from nemflow.mdff.findings import Findings
+from nemflow.mdff.findings import Check, Findings
+from nemflow.mdff.meterdata import largest
 
 if TYPE_CHECKING:
     from nemflow.mdff.asexml import Envelope
@@ -32,6 +33,8 @@ _BOM = b"\xef\xbb\xbf"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 #: What may stand round a field without changing it.
 BLANKS = " \t\r\f\v\u00a0"
+#: What else may stand round a record indicator: quotes, a byte order mark of a joined file.
+_AROUND = "\"'\ufeff"
 #: Record indicators by the first four characters of a line; "900" stands alone.
 _KINDS = {
     f"{kind}{comma}": kind
@@ -63,22 +66,43 @@ class Text:
 
 
 @dataclass(slots=True)
+class Form:
+    """How a text is written, added up over its pieces: what rules F012 to F014 tell of it."""
+
+    bom: bool = False
+    beyond_ascii: bool = False
+    not_utf8: int | None = None  #: first line that is not UTF-8
+    blank: int | None = None  #: first blank line
+    blanks: int = 0
+    lone_cr: int = 0  #: lines that end with CR alone
+    lone_lf: int = 0  #: lines that end with LF alone
+    unended: bool = False  #: the last line has no line end
+
+
+@dataclass(slots=True)
 class Numbered:
     """The lines of many texts: one frame with row, src, line, kind, text."""
 
     frame: pl.DataFrame
     refused: dict[int, str] = field(default_factory=dict)  #: src -> why it is not text
+    too_long: pl.DataFrame | None = None  #: lines that no record can be, shortened
 
 
 def number(
-    texts: Sequence[Text], payloads: Sequence[bytes], found: Findings, *, opening: bool = True
+    texts: Sequence[Text],
+    payloads: Sequence[bytes],
+    forms: Sequence[Form],
+    found: Findings,
+    *,
+    opening: bool = True,
 ) -> Numbered:
     """Split many texts into lines.
 
     Args:
         texts: what they are called; ``payloads`` holds their bytes in the same order.
         payloads: the bytes of each text.
-        found: where deviations are noted.
+        forms: how each text is written; what is seen here is added.
+        found: where lines that are too long, and texts that are none, are noted.
         opening: false for a later piece of a text, whose start has been judged already.
 
     Returns:
@@ -87,75 +111,139 @@ def number(
     """
     refused: dict[int, str] = {}
     clean: list[bytes] = []
-    counts: list[int] = []
     for src, data in enumerate(payloads):
-        body, why = _decoded(data, src, found, opening=opening)
+        why = _not_text(data) if opening else ""
         if why:
             refused[src] = why
             found.note("F001", src, why)
+        body = b"" if why else _decoded(data, texts[src], forms[src], opening=opening)
         clean.append(body)
-        counts.append(body.count(b"\n"))
-    joined = clean[0] if len(clean) == 1 else b"".join(clean)
-    text = pl.read_lines(io.BytesIO(joined)).to_series() if joined else _no_lines()
-    lone = text.str.contains("\r", literal=True)
-    if lone.any():
+    text = _split(clean)
+    if text.str.contains("\r", literal=True).any():
         # A carriage return alone ends a line too; rare, so pay for it only here.
-        again = [body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") for body in clean]
-        return number(texts, again, found, opening=False)
+        clean = [_without_lone_cr(body, form) for body, form in zip(clean, forms, strict=True)]
+        text = _split(clean)
+    counts = [body.count(b"\n") for body in clean]
     frame = pl.DataFrame({"text": text}).with_columns(
         _owner(counts).alias("src"), text.str.len_bytes().alias("bytes")
     )
-    _note_line_ends(frame, texts, clean, len(joined), found)
-    starts = [text.first_line for text in texts]
-    frame = _with_numbers(frame, starts).with_columns(
-        pl.col("text")
-        .str.head(4)
-        .replace_strict(_KINDS, default=0, return_dtype=pl.UInt16)
-        .alias("kind")
+    if frame["bytes"].sum() + 2 * frame.height != sum(map(len, clean)):
+        for body, form in zip(clean, forms, strict=True):
+            form.lone_lf += body.count(b"\n") - body.count(b"\r\n")
+    frame = _with_numbers(frame, [text.first_line for text in texts])
+    long = pl.col("bytes") > MAX_LINE_BYTES
+    any_long = largest(frame["bytes"]) > MAX_LINE_BYTES
+    if any_long:
+        frame = frame.with_columns(
+            pl.when(long).then(pl.col("text").str.head(80)).otherwise("text")
+        )
+    kind = (
+        pl.col("text").str.head(4).replace_strict(_KINDS, default=0, return_dtype=pl.UInt16)
+    )  # fmt: skip
+    frame = frame.with_columns(
+        (pl.when(~long).then(kind).otherwise(0) if any_long else kind).alias("kind")
     )
-    frame = _too_long(frame, refused, found)
-    frame = _odd_lines(frame, found)
-    return Numbered(frame.select("row", "src", "line", "kind", "text"), refused)
+    frame = _odd_lines(frame, forms)
+    lines = frame.select("row", "src", "line", "kind", "text")
+    if not any_long:
+        return Numbered(lines, refused)
+    too_long = frame.filter(long).with_columns(pl.lit(None, pl.UInt32).alias("target"))
+    found.add(
+        too_long,
+        Check("F001", pl.lit(value=True), "", None,
+              f"the line has more than the {MAX_LINE_BYTES} bytes that any record may have"),
+    )  # fmt: skip
+    return Numbered(lines, refused, too_long)
+
+
+def note_forms(texts: Sequence[Text], forms: Sequence[Form], found: Findings) -> None:
+    """Note how whole texts are written: F012, F013, F014.
+
+    Line ends are not judged in an aseXML payload: the rules of XML turn CRLF into LF.
+    """
+    for src, (text, form) in enumerate(zip(texts, forms, strict=True)):
+        if form.bom:
+            found.note("F012", src, "the file starts with a byte order mark; it is skipped")
+        if form.not_utf8 is not None:
+            found.note(
+                "F012", src, "bytes beyond ASCII that are not UTF-8, first on line "
+                f"{form.not_utf8}; lines that are not UTF-8 are read as Windows-1252",
+            )  # fmt: skip
+        elif form.beyond_ascii:
+            found.note("F012", src, "characters beyond ASCII; the format is 7-bit text")
+        if form.blanks:
+            more = "" if form.blanks == 1 else f", and {form.blanks - 1} more"
+            found.note(
+                "F013", src, f"line {form.blank} is blank{more}; blank lines are not allowed"
+            )
+        if text.envelope is not None:
+            continue
+        for count, end in ((form.lone_lf, "LF"), (form.lone_cr, "CR")):
+            if count:
+                found.note("F014", src, f"{count} lines end with {end} alone; CRLF expected")
+        if form.unended:
+            found.note("F014", src, "the last line has no line end; CRLF expected")
+
+
+def _split(bodies: Sequence[bytes]) -> pl.Series:
+    joined = bodies[0] if len(bodies) == 1 else b"".join(bodies)
+    return pl.read_lines(io.BytesIO(joined)).to_series() if joined else _no_lines()
 
 
 def _no_lines() -> pl.Series:
     return pl.Series("text", [], dtype=pl.String)
 
 
-def _decoded(data: bytes, src: int, found: Findings, *, opening: bool) -> tuple[bytes, str]:
-    """UTF-8 bytes that end with a line end, and why the text is refused, if it is."""
-    if opening and data.startswith(_WIDE_MARKS):
-        return b"", "the text is UTF-16; save it as plain CSV (UTF-8) and send it again"
+def _not_text(data: bytes) -> str:
+    """Why the start of a text shows that it is none; empty when it may be one."""
+    if data.startswith(_WIDE_MARKS):
+        return "the text is UTF-16; save it as plain CSV (UTF-8) and send it again"
+    head = data[:4096]
+    if head.count(b"\0") > len(head) // 20:
+        return "the file is binary, not text"
+    return ""
+
+
+def _decoded(data: bytes, text: Text, form: Form, *, opening: bool) -> bytes:
+    """UTF-8 bytes that end with a line end."""
     if opening and data.startswith(_BOM):
         data = data[len(_BOM) :]
-        found.note("F012", src, "the file starts with a byte order mark; it is skipped")
-    if not data.isascii():
-        data = _utf8(data, src, found)
-    if b"\0" in data[:4096] and data[:4096].count(b"\0") > len(data[:4096]) // 20:
-        return b"", "the file is binary, not text"
-    if b"\n" not in data and b"\r" in data:
-        data = data.replace(b"\r", b"\n")
-        found.note("F014", src, "lines end with CR alone; CRLF expected")
-    if data and not data.endswith(b"\n"):
-        if opening or len(data) > 1:
-            found.note("F014", src, "the last line has no line end; CRLF expected")
-        data += b"\n"
-    return data, ""
+        form.bom = True
+    if data and not data.endswith((b"\n", b"\r")):
+        data += b"\r\n"
+        form.unended = True
+    return data if data.isascii() else _utf8(data, text, form)
 
 
-def _utf8(data: bytes, src: int, found: Findings) -> bytes:
-    """The same text as UTF-8; Windows-1252 is assumed where it is not UTF-8."""
+def _utf8(data: bytes, text: Text, form: Form) -> bytes:
+    """The same text as UTF-8; lines that are not are taken for Windows-1252."""
+    form.beyond_ascii = True
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        found.note(
-            "F012", src, f"bytes beyond ASCII that are not UTF-8, first on line {line}; "
-            "read as Windows-1252",
-        )  # fmt: skip
-        return data.decode("cp1252", "replace").encode()
-    found.note("F012", src, "characters beyond ASCII; the format is 7-bit text")
+        if form.not_utf8 is None:
+            before = data[: error.start].replace(b"\r\n", b"\n")
+            form.not_utf8 = text.first_line + before.count(b"\n") + before.count(b"\r")
+        return b"".join(_line_as_utf8(line) for line in _LINE.findall(data))
     return data
+
+
+_LINE = re.compile(rb"[^\r\n]*[\r\n]+")
+
+
+def _line_as_utf8(line: bytes) -> bytes:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace").encode()
+    return line
+
+
+def _without_lone_cr(body: bytes, form: Form) -> bytes:
+    """The same lines, those that end with CR alone ended like the others."""
+    mended, count = re.subn(rb"\r(?!\n)", b"\r\n", body)
+    form.lone_cr += count
+    return mended
 
 
 def _owner(counts: Sequence[int]) -> pl.Series:
@@ -184,55 +272,24 @@ def _with_numbers(frame: pl.DataFrame, starts: Sequence[int]) -> pl.DataFrame:
     )
 
 
-def _note_line_ends(
-    frame: pl.DataFrame,
-    texts: Sequence[Text],
-    clean: Sequence[bytes],
-    total: int,
-    found: Findings,
-) -> None:
-    """F014 for sources whose lines do not all end with CRLF; aseXML payloads are let off."""
-    length = frame["bytes"].sum()
-    if length + 2 * frame.height == total:
-        return
-    for src, (text, body) in enumerate(zip(texts, clean, strict=True)):
-        bare = 0 if text.envelope else body.count(b"\n") - body.count(b"\r\n")
-        if bare > (0 if body.endswith(b"\r\n") else 1):
-            found.note("F014", src, f"{bare} lines end with LF alone; CRLF expected")
-
-
-def _too_long(frame: pl.DataFrame, refused: dict[int, str], found: Findings) -> pl.DataFrame:
-    """Refuse sources with a line no legal record can have."""
-    if (frame["bytes"].max() or 0) <= MAX_LINE_BYTES:  # type: ignore[operator]
-        return frame
-    long = frame.filter(pl.col("bytes") > MAX_LINE_BYTES).unique("src", keep="first")
-    for src, line, size in long.select("src", "line", "bytes").iter_rows():
-        why = f"line {line} has {size} bytes, at most {MAX_LINE_BYTES} allowed"
-        refused[src] = why
-        found.note("F001", src, why)
-    return frame.filter(~pl.col("src").is_in(list(refused))).drop("row").with_row_index("row")
-
-
-def _odd_lines(frame: pl.DataFrame, found: Findings) -> pl.DataFrame:
+def _odd_lines(frame: pl.DataFrame, forms: Sequence[Form]) -> pl.DataFrame:
     """Look again at lines without a plain indicator: blanks go, blanks and quotes round it not."""
-    odd = frame.filter(pl.col("kind") == 0)
+    odd = frame.filter((pl.col("kind") == 0) & (pl.col("bytes") <= MAX_LINE_BYTES))
     if odd.is_empty():
         return frame
     bare = pl.col("text").str.strip_chars(BLANKS + ",")
-    first = pl.col("text").str.split(",").list.first().str.strip_chars(BLANKS + "\"'")
+    first = pl.col("text").str.split(",").list.first().str.strip_chars(BLANKS + _AROUND)
     odd = odd.with_columns(
         (bare == "").alias("blank"),
         first.replace_strict(_KINDS, default=0, return_dtype=pl.UInt16).alias("kind"),
     )
     blank = odd.filter("blank")
-    if not blank.is_empty():
-        for src, line, count in (
-            blank.group_by("src", maintain_order=True)
-            .agg(pl.col("line").first(), pl.len())
-            .iter_rows()
-        ):
-            more = "" if count == 1 else f", and {count - 1} more"
-            found.note("F013", src, f"line {line} is blank{more}; blank lines are not allowed")
+    for src, line, count in (
+        blank.group_by("src", maintain_order=True).agg(pl.col("line").first(), pl.len()).iter_rows()
+    ):
+        form = forms[src]
+        form.blank = line if form.blank is None else form.blank
+        form.blanks += count
     kinds = frame["kind"].clone().scatter(odd["row"], odd["kind"])
     frame = frame.with_columns(kinds.alias("kind"))
     if blank.is_empty():

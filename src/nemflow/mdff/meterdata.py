@@ -42,7 +42,16 @@ SPAN = pl.Struct(
     }
 )
 
-HEADERS = pl.Schema(
+#: A column's type: an instance (``pl.List(...)``) or a class (``pl.String``).
+Type = pl.DataType | type[pl.DataType]
+
+
+def schema_of(columns: dict[str, Type]) -> pl.Schema:
+    """A schema from names and types."""
+    return pl.Schema(columns)
+
+
+HEADERS = schema_of(
     {
         "source": pl.String,
         "block": pl.UInt32,
@@ -61,7 +70,7 @@ HEADERS = pl.Schema(
 )
 
 #: The parser's own form of a day; ``values`` holds integers scaled by ``MeterData.scale``.
-FRAME_DAYS = pl.Schema(
+FRAME_DAYS = schema_of(
     {
         "source": pl.String,
         "line": pl.UInt32,
@@ -92,7 +101,7 @@ FRAME_DAYS = pl.Schema(
     }
 )
 
-REGISTER_READS = pl.Schema(
+REGISTER_READS = schema_of(
     {
         "source": pl.String,
         "line": pl.UInt32,
@@ -127,7 +136,7 @@ REGISTER_READS = pl.Schema(
     }
 )
 
-SERVICE_EVENTS = pl.Schema(
+SERVICE_EVENTS = schema_of(
     {
         "source": pl.String,
         "line": pl.UInt32,
@@ -147,7 +156,7 @@ SERVICE_EVENTS = pl.Schema(
     }
 )
 
-FINDINGS = pl.Schema(
+FINDINGS = schema_of(
     {
         "source": pl.String,
         "line": pl.UInt32,
@@ -164,7 +173,7 @@ FINDINGS = pl.Schema(
 )
 
 #: Records that a load leaves out, with what is needed to read them again alone.
-QUARANTINE = pl.Schema(
+QUARANTINE = schema_of(
     {
         "source": pl.String,
         "line": pl.UInt32,
@@ -179,18 +188,21 @@ QUARANTINE = pl.Schema(
     }
 )
 
-#: Days that an earlier chunk handed out and a later chunk found to be twins (rule I009).
-TWINS = pl.Schema(
+#: Days (and register periods) that an earlier chunk handed out as accepted and a later chunk
+#: found to be twins (rules I009 and A010).
+TWINS = schema_of(
     {
         "source": pl.String,
         "nmi": pl.String,
         "suffix": pl.String,
         "day": pl.Date,
         "line": pl.UInt32,
+        "record": pl.String,
     }
 )
 
-_MAX_INT64 = 2**63 - 1
+#: Larger scaled integers are kept in 128 bits.
+MAX_INT64 = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +218,8 @@ class MeterData:
         findings: one row per rule met at one place.
         quarantine: one row per 300 or 250 that a load leaves out or that could not be placed,
             with its raw lines (400s and 500s included) and the 100 and 200 they stand under.
-        twins: days handed out by an earlier chunk that this chunk found to be twins.
+        twins: days and periods that an earlier chunk handed out as accepted and that this chunk
+            found to be twins; they are rejected after all.
         refused: sources that could not be read as MDFF at all, each with its reason.
         exact: whether ``readings()`` gives decimals unless told otherwise.
     """
@@ -363,6 +376,12 @@ def relist(flat: pl.Series, like: pl.Series) -> pl.Series:
     return joined["v"].fill_null([]).alias(like.name)
 
 
+def largest(numbers: pl.Series) -> int:
+    """The largest of a series of integers, 0 when there is none."""
+    most = numbers.max()
+    return most if isinstance(most, int) else 0
+
+
 def rescaled(days: pl.DataFrame, more: int) -> pl.DataFrame:
     """The same days with ``more`` further decimals; Int128 where Int64 would overflow."""
     if more <= 0 or days.is_empty():
@@ -370,8 +389,7 @@ def rescaled(days: pl.DataFrame, more: int) -> pl.DataFrame:
     values = days["values"]
     flat = values.explode(empty_as_null=False)
     factor = 10**more
-    highest = flat.abs().max()
-    if flat.dtype == pl.Int64 and int(highest or 0) > _MAX_INT64 // factor:  # type: ignore[call-overload]
+    if flat.dtype == pl.Int64 and largest(flat.abs()) > MAX_INT64 // factor:
         flat = flat.cast(pl.Int128)
     flat = (flat * pl.Series([factor], dtype=flat.dtype)).cast(flat.dtype)
     return days.with_columns(relist(flat, values).alias("values"))

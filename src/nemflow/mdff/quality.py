@@ -94,9 +94,9 @@ def read_events(rows: pl.DataFrame, days: pl.DataFrame, found: Findings) -> pl.D
         rows.with_columns(
             pl.when(pl.col("f2").str.contains(number)).then(pl.col("f2")).cast(pl.UInt16).alias("start"),
             pl.when(pl.col("f3").str.contains(number)).then(pl.col("f3")).cast(pl.UInt16).alias("end"),
-            pl.col("f4").fill_null("").str.to_uppercase().alias("qm"),
-            pl.col("f5").fill_null("").alias("reason"),
-            pl.col("f6").fill_null("").alias("reason_text"),
+            pl.col("f4").str.to_uppercase().alias("qm"),
+            pl.col("f5").alias("reason"),
+            pl.col("f6").alias("reason_text"),
             fields.code_of(pl.col("f5")).alias("code"),
         )
         .join(
@@ -105,7 +105,7 @@ def read_events(rows: pl.DataFrame, days: pl.DataFrame, found: Findings) -> pl.D
         )
     )  # fmt: skip
     given = pl.col("given")
-    numbers = pl.format("{}-{}", pl.col("f2").fill_null(""), pl.col("f3").fill_null(""))
+    numbers = pl.format("{}-{}", "f2", "f3")
     in_range = (pl.col("start") >= 1) & (pl.col("start") <= pl.col("end")) & (
         pl.col("end") <= pl.col("per_day")
     )  # fmt: skip

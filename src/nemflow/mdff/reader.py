@@ -14,9 +14,11 @@ Next, in the order of the work: :mod:`~nemflow.mdff.lines`, :mod:`~nemflow.mdff.
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import BinaryIO, Final
 
@@ -25,14 +27,19 @@ import polars as pl
 from nemflow.errors import FileRefused, UsageError
 from nemflow.mdff import assembly, days, headers, intervals, quality, registers, streams, structure
 from nemflow.mdff.findings import Check, Findings
-from nemflow.mdff.lines import Numbered, Text, number
+from nemflow.mdff.lines import MAX_LINE_BYTES, Form, Numbered, Text, note_forms, number
 from nemflow.mdff.meterdata import STAMP, MeterData
 from nemflow.mdff.rules import PROFILES
+from nemflow.mdff.structure import Before
 
 __all__ = ["Parser", "Text"]
 
-#: A piece of a large text ends before one of these, so that a day is never cut.
-_CUTS: Final = (b"\n300,", b"\n200,", b"\n100,", b"\n250,")
+#: A piece of a large text ends before one of these records, so that a day is never cut.
+_CUT: Final = re.compile(rb"[\r\n][ \t\"]*(?:100|200|250|300)[ \t\"]*,")
+#: Where a cut is looked for first, from the end.
+_TAIL: Final = 64 * 1024
+#: More bytes without a place to cut are no day of a meter.
+_LONGEST_DAY: Final = 8 * 1024 * 1024
 _DEFAULT_CHUNK: Final = 16 * 1024 * 1024
 
 
@@ -41,11 +48,11 @@ class _Open:
     """What a piece of a text leaves open for the next: records, numbers, what was seen."""
 
     carried: list[tuple[int, str]] = field(default_factory=list)  #: (line, text) of 100 and 200
+    before: Before = field(default_factory=Before)
     next_line: int = 1
-    prev: int = 0
-    block: int = 0
-    last_day: int | None = None  #: days since 1970 of the last day under the open 200
+    last_day: date | None = None  #: of the last 300 under the open 200
     opening: bool = True
+    form: Form = field(default_factory=Form)
     seen: assembly.Seen = field(default_factory=assembly.Seen)
 
 
@@ -92,26 +99,40 @@ class Parser:
             text.data if isinstance(text.data, bytes) else text.data.read() for text in texts
         ]
         found = Findings(self.profile)
-        lines = number(texts, payloads, found)
+        forms = [Form() for _ in texts]
+        lines = number(texts, payloads, forms, found)
+        note_forms(texts, forms, found)
         return self._read(texts, lines, found, _Open(), closing=True)
 
     def chunks(self, text: Text, chunk_bytes: int = _DEFAULT_CHUNK) -> Iterator[MeterData]:
         """Read one large text in pieces of about ``chunk_bytes``, cut between days.
 
-        Memory stays flat whatever the text's size, also when one 200 is the whole file. A
-        finding that needs the end of the text (F006, N009) comes with the last piece; a day
-        that turns out to be the twin of an earlier one is named in that piece's ``twins``.
+        Memory stays flat whatever the text's size, also when one 200 is the whole file; only
+        the keys of its days (28 bytes each) and its register periods are remembered. What needs
+        the end of the text (F006, F012 to F014, N009, A005, A009, A010) comes with the last
+        piece. A rule of severity F rejects the days from its piece on; that it rejects those
+        before too, the caller must see to. A day or period that turns out to be the twin of an
+        earlier one is named in that piece's ``twins``.
+
+        Raises:
+            UsageError: chunk_bytes is not positive.
         """
+        if chunk_bytes < 1:
+            raise UsageError("chunk_bytes must be at least 1.")
         state = _Open(next_line=text.first_line)
         for piece, closing in _pieces(text.data, chunk_bytes):
             found = Findings(self.profile)
             prefix = b"".join(line.encode() + b"\r\n" for _, line in state.carried)
             start = state.next_line - len(state.carried)
             part = Text(text.source, b"", text.sha256, text.envelope, start, text.name)
-            lines = number([part], [prefix + piece], found, opening=state.opening)
-            counted = _counted(piece)
-            yield self._read([part], lines, found, state, closing=closing)
-            state.next_line += counted
+            lines = number([part], [prefix + piece], [state.form], found, opening=state.opening)
+            if closing:
+                note_forms([part], [state.form], found)
+            data = self._read([part], lines, found, state, closing=closing)
+            yield data
+            if data.refused:
+                return
+            state.next_line += _counted(piece)
             state.opening = False
 
     # ------------------------------------------------------------------ the order of the work
@@ -126,28 +147,29 @@ class Parser:
         closing: bool,
     ) -> MeterData:
         """Read numbered lines; ``state`` is what earlier pieces left open, and is moved on."""
-        carried = len(state.carried)
-        lines = structure.ordered(_continued(numbered, state), carried, state.prev)
-        if state.carried:
-            lines = lines.with_columns(pl.col("block") + (state.block - 1))
+        before = state.before
+        lines = structure.ordered(_continued(numbered, state), before)
         foreign: set[int] = set()
         if state.opening:
             foreign = structure.foreign(lines, texts, found, set(numbered.refused))
             if foreign:
                 lines = lines.filter(~pl.col("src").is_in(foreign))
-        structure.check_order(lines, found, opening=state.opening, closing=closing, carried=carried)
+        structure.check_order(lines, found, opening=state.opening, closing=closing, before=before)
+        family, mixed = structure.check_families(lines, found, before)
         heads = headers.read_headers(
-            lines, texts, found, participant=self.participant, now=self.now, carried=carried
+            lines, texts, found, participant=self.participant, now=self.now, before=before
         )
         parts = self._records(lines, heads, found, state)
+        structure.check_unknown(lines, numbered.too_long, found)
         result = assembly.assemble(
             texts, lines, heads, parts, found,
-            seen=state.seen, carried=carried, whole=state.opening and closing, closing=closing,
+            seen=state.seen, carried=before.carried, whole=state.opening and closing,
+            closing=closing,
         )  # fmt: skip
-        if not closing:
-            _leave_open(state, lines)
-        refused = _refusals(texts, foreign | set(numbered.refused), result)
-        return MeterData(**result, refused=refused) if refused else MeterData(**result)
+        if not closing and not lines.is_empty():
+            _leave_open(state, lines, parts.days, family, mixed=mixed)
+        refused = _refusals(texts, foreign | set(numbered.refused), result.findings)
+        return replace(result, refused=refused) if refused else result
 
     def _records(
         self, lines: pl.DataFrame, heads: pl.DataFrame, found: Findings, state: _Open
@@ -212,16 +234,14 @@ def _note_no_length(rows: pl.DataFrame, found: Findings) -> None:
 
 def _check_first_day(placed: pl.DataFrame, found: Findings, state: _Open) -> None:
     """I003 across a cut: the first day of a piece against the last of the piece before."""
-    if state.last_day is None or len(state.carried) < 2 or placed.is_empty():
+    if state.last_day is None:
         return
-    first = placed.head(1).filter(
-        (pl.col("r200") == len(state.carried) - 1) & (pl.col("day").cast(pl.Int32) < state.last_day)
-    )
+    # with a last day, the last of the carried records is its 200
+    under = (pl.col("r200") == state.before.carried - 1) & (pl.col("day") < state.last_day)
     found.add(
-        first,
-        Check("I003", pl.lit(value=True), "IntervalDate", pl.col("date_text"),
-              "earlier than the day before it in the same 200"),
-    )  # fmt: skip
+        placed.head(1).filter(under),
+        Check("I003", pl.lit(value=True), "IntervalDate", pl.col("date_text"), days.DESCENDING),
+    )
 
 
 # ------------------------------------------------------------------ a text in pieces
@@ -229,27 +249,56 @@ def _check_first_day(placed: pl.DataFrame, found: Findings, state: _Open) -> Non
 
 def _pieces(data: bytes | BinaryIO, chunk_bytes: int) -> Iterator[tuple[bytes, bool]]:
     """Cut a text before a 100, 200, 250 or 300; give each piece and whether it is the last."""
-    if isinstance(data, bytes):
-        import io
-
-        data = io.BytesIO(data)
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
     rest = b""
-    size = max(chunk_bytes, 64 * 1024)
-    while True:
-        block = data.read(size)
-        if not block:
-            yield rest, True
-            return
+    first = True
+    while block := stream.read(chunk_bytes):
         rest += block
-        cut = max(rest.rfind(mark) for mark in _CUTS) + 1
-        if cut > 0:
+        line = _last_end(rest)
+        if len(rest) - line > 2 * MAX_LINE_BYTES:
+            # no record is that long: keep enough of it to say so, and pass over its rest
+            rest = rest[: line + MAX_LINE_BYTES + 1] + _rest_of_line(stream, chunk_bytes)
+        if first and len(rest) < _LONGEST_DAY and not _shows_its_kind(rest):
+            continue
+        cut = _last_cut(rest)
+        if not cut and len(rest) > chunk_bytes + _LONGEST_DAY:
+            cut = _last_end(rest)
+        if cut:
             yield rest[:cut], False
             rest = rest[cut:]
-        elif len(rest) > 64 * size:
-            # nothing to cut at: not a meter data file, or one hostile line; judge it as it is
-            end = rest.rfind(b"\n") + 1 or len(rest)
-            yield rest[:end], False
-            rest = rest[end:]
+            first = False
+    yield rest, True
+
+
+def _last_cut(text: bytes) -> int:
+    """Where the last record starts at which a text may be cut, 0 when there is none."""
+    for start in (max(0, len(text) - _TAIL), 0):
+        cut = 0
+        for found in _CUT.finditer(text, start):
+            cut = found.start() + 1
+        if cut:
+            return cut
+    return 0
+
+
+def _last_end(text: bytes) -> int:
+    """Where the last line of a text starts."""
+    return max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+
+
+def _rest_of_line(stream: BinaryIO, chunk_bytes: int) -> bytes:
+    """Read to the end of a line; give what was read from its line end on."""
+    while block := stream.read(chunk_bytes):
+        ends = [place for place in (block.find(b"\n"), block.find(b"\r")) if place >= 0]
+        if ends:
+            return block[min(ends) :]
+    return b""
+
+
+def _shows_its_kind(text: bytes) -> bool:
+    """Whether enough of a text is there to tell whether it is an MDFF."""
+    lines = text[:_LONGEST_DAY].splitlines()
+    return sum(1 for line in lines if line.strip(b" \t,")) > structure.PREAMBLE
 
 
 def _counted(piece: bytes) -> int:
@@ -267,39 +316,41 @@ def _continued(numbered: Numbered, state: _Open) -> Numbered:
     frame = numbered.frame
     own = pl.Series("line", carried, dtype=pl.UInt32)
     line = pl.concat([own, frame["line"].slice(len(carried))])
-    return Numbered(frame.with_columns(line), numbered.refused)
+    return replace(numbered, frame=frame.with_columns(line))
 
 
-def _leave_open(state: _Open, lines: pl.DataFrame) -> None:
+def _leave_open(
+    state: _Open, lines: pl.DataFrame, placed: pl.DataFrame, family: str, *, mixed: bool
+) -> None:
     """Remember the open 100 and 200, and where the piece ended."""
-    known = lines.filter(pl.col("kind") > 0).tail(1)
-    if known.is_empty():
-        return
-    last = known.row(0, named=True)
-    open_rows = [last[name] for name in ("r100", "r200") if last[name] is not None]
-    kept = lines.filter(pl.col("row").is_in(open_rows)).select("line", "text")
+    before = state.before
+    known = lines.filter((pl.col("kind") > 0) & (pl.col("row") >= before.carried))
+    last = lines.row(-1, named=True)
+    r200 = last["r200"]
+    kept = lines.filter(pl.col("row").is_in([last["r100"], r200])).select("line", "text")
+    under = placed.filter(pl.col("r200") == r200)["day"]
+    if not under.is_empty():
+        state.last_day = under[-1]
+    elif r200 is None or r200 >= before.carried:
+        state.last_day = None
     state.carried = list(kept.iter_rows())
-    state.prev = last["kind"]
-    state.block = last["block"]
-    state.last_day = None
-    if last["kind"] == 300:
-        text = last["text"].split(",")[1].strip()
-        if len(text) == 8 and text.isascii() and text.isdigit():
-            try:
-                stamp = datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
-            except ValueError:
-                return
-            state.last_day = int(stamp.timestamp()) // 86_400
+    state.before = Before(
+        carried=kept.height,
+        prev=before.prev if known.is_empty() else known["kind"][-1],
+        block=last["block"],
+        family=family,
+        mixed=mixed,
+    )
 
 
 def _refusals(
-    texts: Sequence[Text], sources: set[int], result: assembly.Assembled
+    texts: Sequence[Text], sources: set[int], findings: pl.DataFrame
 ) -> tuple[FileRefused, ...]:
     """One error per source that could not be read at all, in the words of its finding."""
     if not sources:
         return ()
     errors = []
-    said = result["findings"].filter(pl.col("rule").is_in(["F001", "F018"]))
+    said = findings.filter(pl.col("rule").is_in(["F001", "F018"]))
     for src in sorted(sources):
         source = texts[src].source
         finding = said.filter(pl.col("source") == source).head(1)

@@ -16,7 +16,7 @@ import polars as pl
 
 from nemflow.errors import UsageError
 from nemflow.mdff import quality
-from nemflow.mdff.meterdata import MARKET
+from nemflow.mdff.meterdata import STAMP
 
 if TYPE_CHECKING:
     from nemflow.mdff.meterdata import MeterData
@@ -64,8 +64,8 @@ def long(data: MeterData, exact: bool) -> pl.DataFrame:
     else:
         value = pl.col("value").cast(pl.Float64) / 10.0**data.scale
     return frame.with_columns(
-        (pl.col("interval_start") + pl.col("step")).cast(pl.Datetime("us", MARKET)).alias("interval_end"),
-        pl.col("interval_start").cast(pl.Datetime("us", MARKET)),
+        (pl.col("interval_start") + pl.col("step")).cast(STAMP).alias("interval_end"),
+        pl.col("interval_start").cast(STAMP),
         value.alias("value"),
     ).select(COLUMNS)  # fmt: skip
 

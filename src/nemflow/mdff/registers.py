@@ -21,9 +21,11 @@ import polars as pl
 from nemflow.mdff import codes, days, fields, quality, streams
 from nemflow.mdff.fields import filled, none_if_empty
 from nemflow.mdff.findings import Check, Findings
-from nemflow.mdff.meterdata import SERVICE_EVENTS, STAMP
+from nemflow.mdff.meterdata import SERVICE_EVENTS, STAMP, Type, largest
 
 _QUANTITY: Final = r"^-?(?:[0-9]{1,15}(?:\.[0-9]{0,23})?|\.[0-9]{1,23})$"
+_DIGITS: Final = r"^-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)$"
+_NUMBER: Final = r"^[0-9]+(?:\.[0-9]+)?$"
 _READ: Final = r"^[0-9]{1,15}(?:\.[0-9]+)?$"
 #: How far a quantity may stray from the register's usual multiplier (A005).
 _MULTIPLIER_TOLERANCE: Final = 0.02
@@ -34,7 +36,7 @@ _CONTENT: Final = (
     "current_quality_method", "current_reason_code", "current_reason_text", "quantity", "uom",
 )  # fmt: skip
 #: The columns of a line that are used here.
-_LINES: Final = {
+_LINES: Final[dict[str, Type]] = {
     "row": pl.UInt32, "src": pl.UInt32, "line": pl.UInt32, "block": pl.UInt32,
     "text": pl.String, "file_at": STAMP,
 }  # fmt: skip
@@ -72,7 +74,6 @@ def _read(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
         ],
     )  # fmt: skip
     rows = rows.filter(pl.col("given") >= 19)
-    rows = rows.with_columns(pl.col(f"f{i}").fill_null("") for i in range(1, 24))
     rows = streams.identified(rows, pl.col("f2"), found)
     unit = pl.col("f20").str.to_uppercase()
     rows = rows.with_columns(
@@ -90,7 +91,6 @@ def _read(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
     rows = days.stamped(rows, found, now)
     found.run(rows, [*streams.stream_checks("NMISuffix", codes.ACCUMULATION_SUFFIX), *_checks()])
     _check_flags(rows, found)
-    _check_multiplier(rows, found)
     reads = rows.select(
         "row", "src", "target", "line", "block", "nmi",
         nmi_configuration=none_if_empty(pl.col("configuration")),
@@ -117,16 +117,40 @@ def _read(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
         version_at="version_at",
         file_at="file_at",
         version_derived="version_derived",
+        quantity_text="f19",
     )  # fmt: skip
-    reads = reads.with_columns(pl.Series("content_hash", _hashes(reads), dtype=pl.String))
-    _check_chain(reads, found)
-    return reads
+    return reads.with_columns(pl.Series("content_hash", _hashes(reads), dtype=pl.String))
+
+
+#: What is remembered of a period for the rules that look at several.
+PERIOD: Final = [
+    "row", "src", "target", "line", "nmi", "suffix", "register_id", "meter_serial", "uom",
+    "previous_at", "previous_read", "current_at", "current_read", "quantity", "quantity_text",
+    "version_at", "update_at", "content_hash",
+]  # fmt: skip
+
+
+def check_periods(reads: pl.DataFrame, found: Findings) -> pl.DataFrame:
+    """Rules over all periods of a source: A005, A009, A010.
+
+    Args:
+        reads: rows of :func:`read_registers`, or their PERIOD columns with ``at`` (the line)
+            for periods of earlier pieces, whose ``row`` and ``target`` are null.
+        found: where findings go.
+
+    Returns:
+        The periods that stand twice with one stamp and different content.
+    """
+    if reads.is_empty():
+        return reads
+    _check_multiplier(reads, found)
+    return _check_chain(reads, found)
 
 
 def _quantity(text: pl.Series) -> pl.Series:
     """Exact decimals with as many places as the longest; null where it is no number."""
     good = pl.select(pl.when(text.str.contains(_QUANTITY)).then(text)).to_series()
-    scale = int((good.str.extract(r"\.([0-9]*)$", 1).str.len_bytes().max()) or 0)  # type: ignore[arg-type]
+    scale = largest(good.str.extract(r"\.([0-9]*)$", 1).str.len_bytes())
     return good.cast(pl.Decimal(38, scale)).alias("quantity")
 
 
@@ -136,15 +160,28 @@ def _checks() -> list[Check]:
     negative = pl.col("quantity") < 0
     midnight = (current.dt.hour() == 0) & (current.dt.minute() == 0) & (current.dt.second() == 0)
     early = current.dt.date() < pl.col("next_scheduled_read")
+    too_long = pl.col("f19").str.contains(_DIGITS)
+    decimals = pl.col("f19").str.extract(r"^-?[0-9]*\.([0-9]+?)0*$", 1).str.len_bytes()
+    allowed = pl.col("uom").replace_strict(codes.UNIT_DECIMALS, default=None, return_dtype=pl.Int32)
+    long_reads = [
+        Check("N013", pl.col(column).str.len_chars() > 15, name, pl.col(column),
+              "longer than the 15 characters allowed")
+        for column, name in (("f9", "PreviousRegisterRead"), ("f14", "CurrentRegisterRead"))
+    ]  # fmt: skip
     return [
+        *long_reads,
         Check("A008", previous.is_null(), "PreviousRegisterReadDateTime", pl.col("f10"),
               "not a stamp CCYYMMDDhhmmss"),
         Check("A008", current.is_null(), "CurrentRegisterReadDateTime", pl.col("f15"),
               "not a stamp CCYYMMDDhhmmss"),
         Check("A002", previous > current, "PreviousRegisterReadDateTime", pl.col("f10"),
               "the previous read is later than the current one"),
-        Check("A004", pl.col("quantity").is_null(), "Quantity", pl.col("f19"),
+        Check("A004", pl.col("quantity").is_null() & ~too_long, "Quantity", pl.col("f19"),
               "missing or not a plain decimal number", "D"),
+        Check("I014", pl.col("quantity").is_null() & too_long, "Quantity", pl.col("f19"),
+              "more digits than can be kept exactly"),
+        Check("I006", decimals > allowed, "Quantity", pl.col("f19"),
+              pl.format("more decimals than the {} that {} allows", allowed, pl.col("uom"))),
         Check("A004", negative, "Quantity", pl.col("f19"), "the quantity is negative"),
         Check("A006", ~pl.col("f8").str.to_uppercase().is_in(["E", "I"]), "DirectionIndicator",
               pl.col("f8"), "E (from the grid) or I (into the grid) expected"),
@@ -152,9 +189,9 @@ def _checks() -> list[Check]:
               "an estimate has the time 000000"),
         Check("A007", (flag == "E") & midnight & early, "CurrentRegisterReadDateTime",
               pl.col("f15"), "an estimate lies on or after the next scheduled read"),
-        Check("A011", ~pl.col("f9").str.contains(_READ), "PreviousRegisterRead", pl.col("f9"),
+        Check("A011", ~pl.col("f9").str.contains(_NUMBER), "PreviousRegisterRead", pl.col("f9"),
               "not a register read of digits and one point"),
-        Check("A011", ~pl.col("f14").str.contains(_READ), "CurrentRegisterRead", pl.col("f14"),
+        Check("A011", ~pl.col("f14").str.contains(_NUMBER), "CurrentRegisterRead", pl.col("f14"),
               "not a register read of digits and one point"),
         Check("N014", filled(pl.col("f21")) & pl.col("next_scheduled_read").is_null(),
               "NextScheduledReadDate", pl.col("f21"), "not a date CCYYMMDD"),
@@ -185,18 +222,19 @@ def _check_flags(rows: pl.DataFrame, found: Findings) -> None:
         )  # fmt: skip
 
 
-def _check_multiplier(rows: pl.DataFrame, found: Findings) -> None:
+def _check_multiplier(reads: pl.DataFrame, found: Findings) -> None:
     """A005: energy that does not follow from the two reads by the register's usual multiplier."""
-    difference = pl.col("f14").cast(pl.Float64, strict=False) - pl.col("f9").cast(
-        pl.Float64, strict=False
-    )
+    difference = pl.col("current_read").cast(pl.Float64, strict=False) - pl.col(
+        "previous_read"
+    ).cast(pl.Float64, strict=False)
     is_energy = pl.col("uom").is_in([name for name, unit in codes.UNITS.items() if unit.is_energy])
-    energy = rows.filter(is_energy).with_columns(difference.alias("difference"))
+    energy = reads.filter(is_energy).with_columns(difference.alias("difference"))
     ratio = pl.when(pl.col("difference") > 0).then(
         pl.col("quantity").cast(pl.Float64) / pl.col("difference")
     )
-    usual = pl.col("ratio").median().over("nmi", "f4", "f7")
-    many = pl.col("ratio").count().over("nmi", "f4", "f7") > 2
+    register = ["src", "nmi", "register_id", "meter_serial"]
+    usual = pl.col("ratio").median().over(register)
+    many = pl.col("ratio").count().over(register) > 2
     energy = energy.with_columns(ratio.alias("ratio")).with_columns(
         usual.alias("usual"), many.alias("many")
     )
@@ -208,9 +246,9 @@ def _check_multiplier(rows: pl.DataFrame, found: Findings) -> None:
     found.run(
         energy,
         [
-            Check("A005", pl.col("many") & off, "Quantity", pl.col("f19"),
+            Check("A005", pl.col("many") & off, "Quantity", pl.col("quantity_text"),
                   "does not follow from the two reads by this register's usual multiplier"),
-            Check("A005", still, "Quantity", pl.col("f19"),
+            Check("A005", still, "Quantity", pl.col("quantity_text"),
                   "a quantity although both reads are the same"),
         ],
     )  # fmt: skip
@@ -218,20 +256,20 @@ def _check_multiplier(rows: pl.DataFrame, found: Findings) -> None:
 
 def _hashes(reads: pl.DataFrame) -> list[str]:
     """Content hash per period, 32 hex digits; stamps of receipt do not count."""
+    quantity = pl.col("quantity").cast(pl.String)
+    shortest = (
+        pl.when(quantity.str.contains(".", literal=True))
+        .then(quantity.str.strip_chars_end("0").str.strip_chars_end("."))
+        .otherwise(quantity)
+    )
+    parts = [shortest if name == "quantity" else pl.col(name).cast(pl.String) for name in _CONTENT]
     text = reads.select(
-        pl.concat_str(
-            [
-                (pl.col(name).cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
-                 if name == "quantity" else pl.col(name).cast(pl.String)).fill_null("")
-                for name in _CONTENT
-            ],
-            separator="\x1f",
-        )
-    ).to_series()  # fmt: skip
+        pl.concat_str([part.fill_null("") for part in parts], separator="\x1f")
+    ).to_series()
     return [sha256(each.encode()).hexdigest()[:32] for each in text]
 
 
-def _check_chain(reads: pl.DataFrame, found: Findings) -> None:
+def _check_chain(reads: pl.DataFrame, found: Findings) -> pl.DataFrame:
     """A009 and A010: periods of one register follow each other, and stand once."""
     reads = reads.filter(pl.col("previous_at").is_not_null() & pl.col("nmi").is_not_null())
     register = ["src", "nmi", "suffix", "register_id", "meter_serial"]
@@ -248,23 +286,23 @@ def _check_chain(reads: pl.DataFrame, found: Findings) -> None:
         ],
     )  # fmt: skip
     doubled = reads.filter(pl.struct(KEY).is_duplicated())
-    if doubled.is_empty():
-        return
     versions = [*KEY, "update_at"]
+    first = pl.col("line").min().over([*versions, "content_hash"])
     doubled = doubled.with_columns(
         (pl.col("content_hash").n_unique().over(versions) > 1).alias("conflict"),
-        (pl.col("row") > pl.col("row").min().over([*versions, "content_hash"])).alias("again"),
+        (pl.col("line") > first).alias("again"),
     )
     found.run(
         doubled,
         [
             Check("A010", pl.col("conflict"), "", pl.col("nmi"),
                   "this period stands twice in the file with one stamp and different content"),
-            Check("A010", ~pl.col("conflict") & pl.col("again"), "", pl.col("nmi"),
+            Check("A010", pl.col("again"), "", pl.col("nmi"),
                   "this period stands twice in the file with the same content; counted once",
                   "W"),
         ],
     )  # fmt: skip
+    return doubled.filter("conflict")
 
 
 def read_service_events(rows: pl.DataFrame, parents: pl.DataFrame, found: Findings) -> pl.DataFrame:
@@ -287,7 +325,6 @@ def read_service_events(rows: pl.DataFrame, parents: pl.DataFrame, found: Findin
     code = pl.col("f2").str.to_uppercase()
     known = sorted(codes.TRANS_CODES)
     read_at = fields.stamp_of(pl.col("f4"))
-    rows = rows.with_columns(pl.col(f"f{i}").fill_null("") for i in range(2, 6))
     found.run(
         rows,
         [

@@ -78,6 +78,7 @@ def identified(rows: pl.DataFrame, given: pl.Expr, found: Findings) -> pl.DataFr
     is_right = pl.col("nmi").is_in(right)
     wrong = (pl.col("nmi").str.len_chars() == 11) & ~is_right
     name = pl.col("given_nmi")
+    fits = pl.col("nmi").str.contains(NMI_PATTERN).fill_null(value=False)
     found.run(
         rows,
         [
@@ -88,8 +89,7 @@ def identified(rows: pl.DataFrame, given: pl.Expr, found: Findings) -> pl.DataFr
             Check("N012", wrong, "NMI", name,
                   "11 characters, and the last is not the check digit of the first ten"),
             Check("N001", pl.col("nmi") == "", "NMI", name, "the NMI is empty", "D"),
-            Check("N001", (pl.col("nmi") != "") & ~pl.col("nmi").str.contains(NMI_PATTERN).fill_null(value=False)
-                  & ~is_right & ~wrong, "NMI", name,
+            Check("N001", (pl.col("nmi") != "") & ~fits & ~is_right & ~wrong, "NMI", name,
                   "not an NMI: 10 digits and capital letters without I and O expected"),
         ],
     )  # fmt: skip
@@ -102,7 +102,7 @@ def identified(rows: pl.DataFrame, given: pl.Expr, found: Findings) -> pl.DataFr
 def stream_checks(suffix_field: str, suffix_pattern: str) -> list[Check]:
     """Checks shared by 200 and 250: configuration, suffix, unit, text lengths.
 
-    Expects columns f3 (configuration), f4, f6, f7 as given, suffix, configuration, uom.
+    Expects columns f3 to f7 as given, suffix, configuration, uom and unit_given.
     """
     configuration, suffix = pl.col("configuration"), pl.col("suffix")
     pairs = configuration.str.extract_all(r"..")
@@ -119,7 +119,8 @@ def stream_checks(suffix_field: str, suffix_pattern: str) -> list[Check]:
         default=None,
         return_dtype=pl.List(pl.String),
     )
-    misfit = ~allowed.list.contains(group)
+    misfit = pl.col("uom").is_not_null() & ~allowed.list.contains(group)
+    missing = pl.any_horizontal(pl.col(name) == "" for name in ("f4", "f6", "f7"))
     unit_given = pl.col("unit_given")
     long = [
         Check("N013", pl.col(column).str.len_chars() > _LIMITS[name], name, pl.col(column),
@@ -130,13 +131,16 @@ def stream_checks(suffix_field: str, suffix_pattern: str) -> list[Check]:
         Check("N003", bad_configuration, "NMIConfiguration", configuration,
               "not a list of two-character suffixes"),
         Check("N003", ~bad_configuration & lacks, "NMIConfiguration", configuration,
-              pl.format("the configuration does not hold the suffix {}", suffix.fill_null(""))),
+              pl.format("the configuration does not hold the suffix {}", suffix)),
         Check("N004", ~suffix.str.contains(suffix_pattern).fill_null(value=False), suffix_field,
               suffix, "not a suffix of the NMI procedure"),
         Check("N005", pl.col("uom").is_null(), "UOM", unit_given,
               "not a unit of the format (kWh, kVArh, ... see the unit list)"),
         Check("N006", misfit, "UOM", unit_given,
-              pl.format("the unit does not fit a stream {}", suffix.fill_null(""))),
+              pl.format("the unit does not fit a stream {}", suffix)),
+        Check("N008", missing, "RegisterID", None,
+              "RegisterID, MDMDataStreamIdentifier or MeterSerialNumber is empty"),
+        Check("F017", suffix != pl.col("f5"), suffix_field, pl.col("f5"), "in lower case"),
         *long,
     ]  # fmt: skip
 
@@ -144,7 +148,6 @@ def stream_checks(suffix_field: str, suffix_pattern: str) -> list[Check]:
 def _interval_checks() -> list[Check]:
     """Checks of the 200 alone."""
     given, minutes = pl.col("given"), pl.col("minutes")
-    missing = pl.any_horizontal(~fields.filled(pl.col(name)) for name in ("f4", "f6", "f7"))
     unknown_length = ~minutes.is_in(list(codes.INTERVAL_LENGTHS)).fill_null(value=False)
     return [
         Check("N010", given < 10, "", given.cast(pl.String),
@@ -157,10 +160,6 @@ def _interval_checks() -> list[Check]:
         Check("N016", ~unknown_length & (pl.col("f9").str.len_chars() > 1)
               & pl.col("f9").str.starts_with("0"), "IntervalLength", pl.col("f9"),
               "written with a leading zero"),
-        Check("N008", missing, "RegisterID", None,
-              "RegisterID, MDMDataStreamIdentifier or MeterSerialNumber is empty"),
         Check("N014", fields.filled(pl.col("f10")) & pl.col("next_read").is_null(),
               "NextScheduledReadDate", pl.col("f10"), "not a date CCYYMMDD"),
-        Check("F017", pl.col("f5").str.to_uppercase() != pl.col("f5"), "NMISuffix", pl.col("f5"),
-              "in lower case"),
     ]  # fmt: skip
