@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -16,7 +16,7 @@ from nemflow.mdff.meterdata import MARKET, MeterData
 from nemflow.mdff.reader import Parser, Text
 from nemflow.mdff.writer import to_text
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2031, 1, 1, tzinfo=UTC)
 #: Where a record stood says nothing of its content; what kept a day out of a load may be a
 #: flaw of the layout that writing heals.
 PLACES = ["source", "line", "block", "parent_line", "rejected_by"]
@@ -27,6 +27,7 @@ some = settings(
     max_examples=25,
     deadline=None,
     derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # shrinking whole files takes minutes
     suppress_health_check=[HealthCheck.too_slow],
 )
 
@@ -136,19 +137,7 @@ ODD_TEXTS = {
 }
 
 
-#: What the reader gets wrong yet; an entry that is no longer true fails and is taken out.
-READER_GAPS = {"long decimals": "the content hash goes wrong beyond ten needless decimals"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason=READER_GAPS[name], strict=True))
-        if name in READER_GAPS
-        else name
-        for name in ODD_TEXTS
-    ],
-)
+@pytest.mark.parametrize("name", ODD_TEXTS)
 def test_odd_files_are_written_in_canonical_form_without_loss(name: str):
     """What is tolerated on reading is gone after writing; what was said is still there."""
     text = generate(
@@ -162,7 +151,6 @@ def test_odd_files_are_written_in_canonical_form_without_loss(name: str):
     assert to_text(read(written)) == written
 
 
-@pytest.mark.xfail(reason="the content hash of a 250 depends on needless zeros", strict=True)
 def test_needless_zeros_of_a_quantity_do_not_survive():
     """A Quantity of 561.000 is one of 561: the same content, written the short way."""
     text = generate(kind="NEM13", days=365)
@@ -182,6 +170,7 @@ def test_a_correction_is_a_later_version_of_the_same_days(
     later_text = generate(corrections_of=text, corrected=share, seed=seed)
     before, after = read(text), read(later_text)
     assert later_text == to_text(after)
+    assert set(after.findings["rule"]) <= set(before.findings["rule"])
     assert after.headers["file_at"][0] > before.headers["file_at"][0]
     days = [
         frame.select("nmi", "suffix", "day", "values", "version_at", "quality", "spans")

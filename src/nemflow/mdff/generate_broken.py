@@ -91,7 +91,7 @@ _FILE_BREAKERS: Final[Mapping[str, Callable[[list[str]], list[str]]]] = {
 _BYTE_BREAKERS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "F014": lambda text: text.replace(b"\r\n", b"\n"),
     # One line of more than 64 KiB: no record is that long, a binary file or an attack is.
-    "F001": lambda text: text.replace(b"\r\n", b"," * 70_000 + b"\r\n", 1),
+    "F001": lambda text: text.removesuffix(b"900\r\n") + b"0" * 70_000 + b"\r\n900\r\n",
 }
 
 #: Rule id -> the kinds of file that can break it.
@@ -136,7 +136,7 @@ def _check(rule: str, kind: str) -> None:
         raise UsageError(message)
     if rule not in BREAKABLE:
         message = f"There is no rule {rule}."
-        raise UsageError(message, hint="See docs/reference/rules.md or nemflow explain.")
+        raise UsageError(message, hint="See docs/rules.md, or nemflow explain.")
     if kind not in BREAKABLE[rule]:
         message = f"A {kind} file cannot break {rule}."
         raise UsageError(message, hint=f"Ask for kind={BREAKABLE[rule][0]!r}.")

@@ -51,7 +51,9 @@ def later_version(earlier: bytes | MeterData, options: Options, corrected: float
             headers=data.headers.with_columns(
                 file_at=pl.lit(file_at, dtype=pl.Datetime("us")).dt.replace_time_zone(MARKET)
             ),
-            frame_days=_corrected_days(data.frame_days, options.seed, share, stamp),
+            frame_days=_corrected_days(
+                data.frame_days, options.seed, share, stamp, scale=data.scale
+            ),
             register_reads=_corrected_reads(data.register_reads, options.seed, share, stamp),
         )
     )
@@ -80,7 +82,9 @@ def _file_time(data: MeterData, options: Options) -> datetime:
     return (latest or options.file_time).replace(second=0) + timedelta(days=1)
 
 
-def _corrected_days(days: pl.DataFrame, seed: int, share: int, stamp: pl.Expr) -> pl.DataFrame:
+def _corrected_days(
+    days: pl.DataFrame, seed: int, share: int, stamp: pl.Expr, *, scale: int
+) -> pl.DataFrame:
     if days.is_empty() or not share:
         return days
     key = day_key(seed, pl.int_range(pl.len(), dtype=pl.Int64), pl.col("day"), 21)
@@ -107,7 +111,7 @@ def _corrected_days(days: pl.DataFrame, seed: int, share: int, stamp: pl.Expr) -
         pl.when(quality == "S").then(pl.lit("F")).otherwise(quality).alias("quality")
     )
     plain = changed & ~final
-    days = days.with_columns(_nudged(days).alias("values"))
+    days = days.with_columns(_nudged(days, scale).alias("values"))
     return days.with_columns(
         pl.when(changed).then(stamp).otherwise("update_at").alias("update_at"),
         pl.when(~changed).then("msats_at").alias("msats_at"),
@@ -123,21 +127,40 @@ def _corrected_days(days: pl.DataFrame, seed: int, share: int, stamp: pl.Expr) -
     )
 
 
-def _nudged(days: pl.DataFrame) -> pl.Series:
+def _nudged(days: pl.DataFrame, scale: int) -> pl.Series:
     """Move the values of the stretch by about a fortieth, the first by at least one step."""
     values = days["values"]
+    count = values.list.len()
     per_reading = days.select(
-        pl.when("changed").then("first").otherwise(0).repeat_by(values.list.len()).alias("first"),
-        pl.when("changed").then("last").otherwise(0).repeat_by(values.list.len()).alias("last"),
-        pl.int_ranges(1, values.list.len().cast(pl.Int64) + 1).alias("nth"),
+        pl.when("changed").then("first").otherwise(0).repeat_by(count).alias("first"),
+        pl.when("changed").then("last").otherwise(0).repeat_by(count).alias("last"),
+        _last_digit(values, scale).alias("step").repeat_by(count),
+        pl.int_ranges(1, count.cast(pl.Int64) + 1).alias("nth"),
         values.alias("value"),
-    ).explode("first", "last", "nth", "value", empty_as_null=False)
-    value, nth = pl.col("value"), pl.col("nth")
+    ).explode("first", "last", "step", "nth", "value", empty_as_null=False)
+    value, nth, step = pl.col("value"), pl.col("nth"), pl.col("step")
+    more = value // step // 40 * step
     up = (nth - pl.col("first")) % 2 == 0
-    moved = pl.when(up).then(value + value // 40 + 1).otherwise(value - value // 40)
+    moved = pl.when(up).then(value + more + step).otherwise(value - more)
     touched = nth.is_between("first", "last") & (value >= 0)
     flat = per_reading.select(pl.when(touched).then(moved).otherwise(value).alias("value"))
     return relist(flat["value"], values)
+
+
+def _last_digit(values: pl.Series, scale: int) -> pl.Series:
+    """Give the power of ten that each day counts in, so that no decimals are added.
+
+    A day of zeros counts in tenths, which every unit allows.
+    """
+    kind = values.dtype.inner  # type: ignore[attr-defined]
+    step = pl.repeat(1, len(values), dtype=kind, eager=True)
+    for digits in range(1, min(scale, 18) + 1):
+        power = 10**digits
+        whole = pl.element() % pl.lit(power, dtype=kind) == 0
+        divides = values.list.eval(whole.all()).list.first()
+        step = step.set(divides, power)
+    tenth = 10 ** max(0, min(scale, 18) - 1)
+    return step.set(values.list.max() == 0, tenth)
 
 
 def _is_estimate() -> pl.Expr:
