@@ -19,6 +19,8 @@ from typing import Final
 from rich.text import Text
 
 WIDTH: Final = 80
+#: Columns for weeks beside the names of the weekdays.
+_MOST_WEEKS: Final = WIDTH - 6
 _SHADES: Final = "░▒▓█"
 _ASCII_SHADES: Final = ".:*#"
 _GREENS: Final = ("#9be9a8", "#40c463", "#30a14e", "#216e39")
@@ -90,7 +92,7 @@ def calendar(days: Mapping[date, float | None], *, title: str, unit: str) -> Tex
     steps = _quarters([float(total) for total in days.values() if total is not None])
     picture = Text(f"{title} ({unit})\n", style="bold")
     bands = list(_bands(min(days), max(days)))
-    cell = 2 if all(_weeks(*band) * 2 + 6 <= WIDTH for band in bands) else 1
+    cell = 2 if all(_weeks(*band) * 2 <= _MOST_WEEKS for band in bands) else 1
     for first, last in bands:
         _band(picture, days, (first, last), steps, cell)
     _legend(picture, steps, any(total is None for total in days.values()))
@@ -157,7 +159,8 @@ def _month_line(first: date, last: date, cell: int) -> str:
     months = [first, *(date(first.year, m, 1) for m in range(first.month + 1, last.month + 1))]
     for begin in months:
         column = (_weeks(first, begin) - 1) * cell
-        if len(line) <= column + 2 * cell:  # a month may be named up to two weeks late
+        late = len(line) - column  # a month may be named up to two weeks late
+        if late <= 2 * cell and max(len(line), column) + 3 <= _MOST_WEEKS:
             line = line.ljust(column) + _MONTHS[begin.month - 1] + " "
     return line.rstrip()
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nemflow.cli import faults
-from nemflow.cli.options import ProfileOption, settings
+from nemflow.cli.options import ProfileOption, all_there, settings
 from nemflow.cli.output import Column, CsvOption, JsonOption, Output
 from nemflow.cli.wording import count
 
@@ -51,6 +51,7 @@ def check(
 
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     chosen = settings(ctx, profile=profile)
+    all_there(files)
     with progress_bar("Checking") as progress:
         summary = pipeline.load(
             None,

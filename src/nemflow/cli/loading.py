@@ -18,7 +18,7 @@ import typer
 
 from nemflow.cli import faults
 from nemflow.cli.location import sqlite_path
-from nemflow.cli.options import DbOption, ProfileOption, again, settings
+from nemflow.cli.options import DbOption, ProfileOption, again, all_there, settings
 from nemflow.cli.output import CsvOption, JsonOption, Output
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def load(
 
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     chosen = settings(ctx, db=db, profile=profile)
+    all_there(paths)
     with ExitStack() as opened:
         is_new = (path := sqlite_path(chosen.db)) is not None and not path.exists()
         store = None if dry_run and is_new else opened.enter_context(open_store(chosen.db))

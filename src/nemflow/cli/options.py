@@ -10,6 +10,7 @@ Look next: :mod:`nemflow.settings`.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,13 @@ def open_to_read(ctx: typer.Context, db: str | None) -> Store:
 def again(command: str, db: str | None) -> str:
     """A command to type next, with the same ``--db`` that this one was given."""
     return f"nemflow {command}" + (f" --db {shlex.quote(db)}" if db else "")
+
+
+def all_there(paths: Sequence[Path]) -> None:
+    """Raise UsageError for the first path that is not there, before anything is done."""
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"There is no file or folder {path}.", hint="Check the path.")
 
 
 def a_day(text: str | None, option: str) -> date | None:

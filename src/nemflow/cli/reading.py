@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemflow.cli.options import all_there
 from nemflow.cli.progress import progress_bar
-from nemflow.errors import UsageError
 from nemflow.events import Progress
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ def chunks(paths: Sequence[Path], chosen: Settings, doing: str) -> Iterator[Mete
     """
     import nemflow
 
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"There is no file {path}.", hint="Check the path.")
+    all_there(paths)
     days = 0
     with progress_bar(doing) as progress:
         for number, path in enumerate(paths):

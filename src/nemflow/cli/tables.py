@@ -43,12 +43,9 @@ def _tables(chunks: Iterator[MeterData], *, exact: bool) -> Iterator[pl.DataFram
             data.frame_days.is_empty() and data.register_reads.is_empty()
         ):
             reads_only = data.frame_days.is_empty()
-        if reads_only:
-            table = data.register_reads
-            if not exact:
-                table = table.with_columns(pl.col("quantity").cast(pl.Float64))
-        else:
-            table = data.readings(exact=exact)
+        table = data.register_reads if reads_only else data.readings(exact=True)
+        if not exact:  # from the decimal, which gives the nearest float: 0.285, not 0.28500…03
+            table = table.with_columns(pl.col(pl.Decimal).cast(pl.Float64))
         if not table.is_empty():
             rules = pl.col("rejected_by")
             yield table.with_columns(pl.when(rules.list.len() > 0).then(rules.list.join(" ")))
