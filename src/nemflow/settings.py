@@ -79,7 +79,7 @@ class Settings:
     """What holds for this run."""
 
     db: str  #: store URL, or the path of an SQLite file
-    profile: str  #: rule profile: portal or b2b
+    profile: str | None  #: rule profile, portal or b2b; None: b2b for aseXML, else portal
     participant: str | None  #: our own participant id, for rule F008; None: not checked
     limits: Limits  #: of archives
     value_limits: Mapping[
@@ -103,7 +103,7 @@ def catalogue() -> tuple[Setting, ...]:
         Setting(
             "profile",
             "The rule profile: portal (tolerant) or b2b (strict).",
-            "portal",
+            "b2b for aseXML messages, else portal",
             'profile = "b2b"',
         ),
         Setting(
@@ -155,7 +155,7 @@ def load_settings(
             values[key], origin[key] = _typed(key, value, name), name
     return Settings(
         db=values.get("db", "sqlite:///nemflow.db"),
-        profile=values.get("profile", "portal"),
+        profile=values.get("profile"),
         participant=values.get("participant"),
         limits=_limits(values),
         value_limits=values.get("value_limits", {}),

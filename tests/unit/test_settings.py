@@ -34,7 +34,7 @@ def test_without_anything_the_defaults_hold() -> None:
     """No file, no variables: the documented defaults."""
     found = load_settings(environ={})
     assert found.db == "sqlite:///nemflow.db"
-    assert found.profile == "portal"
+    assert found.profile is None
     assert found.limits == Limits()
     assert found.value_limits == {}
     assert found.file is None

@@ -60,13 +60,14 @@ def check(
             dry_run=True,
             progress=progress,
             limits=chosen.limits,
+            value_limits=chosen.value_limits,
         )
     if out.form == "json":
         out.document({"ok": summary.ok, "profile": chosen.profile, "files": _documents(summary)})
     elif out.form == "csv":
         out.rows(COLUMNS, summary.findings)
     else:
-        _report(out, summary, chosen.profile, every=every)
+        _report(out, summary, chosen.profile or "the default profile", every=every)
     if not summary.ok:
         raise typer.Exit(faults.PROBLEMS)
 

@@ -62,6 +62,7 @@ def load(
             dry_run=dry_run,
             progress=progress,
             limits=chosen.limits,
+            value_limits=chosen.value_limits,
             sender=sender,
         )
     report(out, summary, every=every, db=db)

@@ -36,7 +36,9 @@ def chunks(paths: Sequence[Path], chosen: Settings, doing: str) -> Iterator[Mete
     days = 0
     with progress_bar(doing) as progress:
         for number, path in enumerate(paths):
-            for data in nemflow.scan(path, profile=chosen.profile):
+            for data in nemflow.scan(
+                path, profile=chosen.profile or "portal", limits=chosen.limits
+            ):
                 days += data.frame_days.height + data.register_reads.height
                 progress(Progress(str(path), number, days, 0, None))
                 yield data

@@ -39,8 +39,7 @@ _QUARANTINE = (
     Column("resolved_by", machine_only=True),
     Column("resolved_at", machine_only=True),
     Column("created_at", machine_only=True),
-    Column("header", machine_only=True),
-    Column("opener", machine_only=True),
+    Column("context", machine_only=True),
     Column("raw", machine_only=True),
 )
 _CHANGE = (
@@ -87,7 +86,7 @@ def quarantine(
     if raw:
         for row in rows.iter_rows(named=True):
             out.say(f"\n{row['quarantine']}:", "bold")
-            out.say("\n".join(part for part in (row["opener"], row["raw"]) if part))
+            out.say("\n".join(part for part in (row["context"], row["raw"]) if part))
     if not rows.is_empty():
         first = rows["rules"].explode().drop_nulls()
         if not first.is_empty():
@@ -132,7 +131,7 @@ def replay(
             store,
             None if file is None else a_number_or_hash(file),
             rule=rule.upper() if rule else None,
-            profile=settings(ctx, profile=profile).profile,
+            profile=settings(ctx, profile=profile).profile or "portal",
             edits=edits,
             dry_run=dry_run,
         )
