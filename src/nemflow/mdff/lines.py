@@ -209,7 +209,10 @@ def _decoded(data: bytes, text: Text, form: Form, *, opening: bool) -> bytes:
     if opening and data.startswith(_BOM):
         data = data[len(_BOM) :]
         form.bom = True
-    if data and not data.endswith((b"\n", b"\r")):
+    if data.endswith(b"\r"):
+        data += b"\n"
+        form.lone_cr += 1
+    elif data and not data.endswith(b"\n"):
         data += b"\r\n"
         form.unended = True
     return data if data.isascii() else _utf8(data, text, form)

@@ -282,8 +282,8 @@ def _last_cut(text: bytes) -> int:
 
 
 def _last_end(text: bytes) -> int:
-    """Where the last line of a text starts."""
-    return max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+    """Where the last line of a text starts; a CR at its very end may be half of a CRLF."""
+    return max(text.rfind(b"\n"), text.rfind(b"\r", 0, -1)) + 1
 
 
 def _rest_of_line(stream: BinaryIO, chunk_bytes: int) -> bytes:
@@ -327,9 +327,11 @@ def _leave_open(
     known = lines.filter((pl.col("kind") > 0) & (pl.col("row") >= before.carried))
     last = lines.row(-1, named=True)
     r200 = last["r200"]
-    kept = lines.filter(pl.col("row").is_in([last["r100"], r200])).select("line", "text")
-    under = placed.filter(pl.col("r200") == r200)["day"]
-    if not under.is_empty():
+    kept = lines.filter(
+        pl.col("row").is_in([row for row in (last["r100"], r200) if row is not None])
+    ).select("line", "text")
+    under = placed.filter(pl.col("r200").eq_missing(r200))["day"]
+    if r200 is not None and not under.is_empty():
         state.last_day = under[-1]
     elif r200 is None or r200 >= before.carried:
         state.last_day = None
