@@ -10,15 +10,14 @@ Look next: ``nemflow.mdff.content`` (canonical form), ``nemflow.store.days`` (wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from nemflow.mdff.content import canonical
+from nemflow.store.backends.codec import decimal_json
 
 if TYPE_CHECKING:
     from nemflow.mdff.meterdata import MeterData
@@ -113,15 +112,7 @@ def _exact_values(form: pl.DataFrame, dtype: pl.DataType) -> pl.Series:
         return none
     wide = form["ints"].str.contains(rf"\d{{{_SAFE_DIGITS + 1}}}")
     texts = [
-        _decimals(ints, scale) if is_wide else None
+        decimal_json(ints, scale) if is_wide else None
         for ints, scale, is_wide in zip(form["ints"], form["scale"], wide, strict=True)
     ]
     return pl.Series("exact_values", texts, dtype=pl.String)
-
-
-def _decimals(ints: str, scale: int) -> str:
-    values = [
-        None if number is None else f"{Decimal(number).scaleb(-scale):f}"
-        for number in json.loads(ints)
-    ]
-    return json.dumps(values, separators=(",", ":"))

@@ -103,11 +103,12 @@ def append(
 ) -> pl.DataFrame:
     """Append what is new of ``days`` and one claim each; returns them as ``judge`` does.
 
-    ``days`` carries the columns of ``day_content`` and ``day_claim``; ``weakest`` becomes the
+    ``days`` carries the columns of ``day_content`` and ``day_claim``, and ``values``, the scaled
+    integers as lists, for engines that have arrays; ``weakest`` becomes the
     claim's ``quality``. Loads in ``own`` must be open and ours.
     """
     judged = judge(days, backend.claims_of(conn, days.select(KEY).unique()), own)
-    contents = judged.filter("write_content").select(_CONTENT_COLUMNS)
+    contents = judged.filter("write_content").select(*_CONTENT_COLUMNS, "values")
     backend.append(conn, day_content, contents)
     claims = judged.filter("write_claim").with_columns(quality=pl.col("weakest"))
     backend.append(conn, day_claim, claims.select(_CLAIM_COLUMNS))

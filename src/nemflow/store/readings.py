@@ -114,7 +114,7 @@ def scaled_values(days: pl.DataFrame) -> tuple[pl.Series, int]:
     plain = (
         days.select(text="scaled_values", scale="scale")
         .with_row_index("place")
-        .with_columns(pl.col("text").str.strip_chars("[]").str.split(","))
+        .with_columns(pl.col("text").str.strip_chars("[]{}").str.split(","))
         .explode("text", empty_as_null=False)
         .with_columns(value=pl.col("text").cast(pl.Int64, strict=False).cast(pl.Int128))
     )

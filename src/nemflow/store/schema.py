@@ -8,11 +8,12 @@ they always fit the program that upgraded last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from nemflow.store.backends import views
+from nemflow.store.backends import views, views_postgres
 
 
 def revisions() -> list[str]:
@@ -36,10 +37,17 @@ def upgrade(conn: sa.Connection) -> list[str]:
         config.set_main_option("script_location", str(_location()).replace("%", "%%"))
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
-    for name, statement in views.SQLITE.items():
-        conn.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+    drop, create = _views(conn.dialect.name)
+    for statement in (*drop, *create):
         conn.exec_driver_sql(statement)
     return missing
+
+
+def _views(dialect: str) -> tuple[Sequence[str], Sequence[str]]:
+    """Statements that drop and make the views, in the engine's own SQL."""
+    if dialect == "postgresql":
+        return views_postgres.DROP, views_postgres.CREATE
+    return views.DROP, views.CREATE
 
 
 def _applied(conn: sa.Connection) -> str | None:

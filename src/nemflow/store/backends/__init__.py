@@ -24,7 +24,12 @@ def backend_for(url: sa.URL) -> Backend:
         from nemflow.store.backends.sqlite import SqliteBackend
 
         return SqliteBackend(url)
+    if url.get_backend_name() in ("postgresql", "postgres"):
+        from nemflow.store.backends.postgres import PostgresBackend
+
+        return PostgresBackend(url)
     raise StoreUnreachable(
         f"No store engine for {url.get_backend_name()!r}.",
-        hint="Use a file: --db sqlite:///nemflow.db",
+        hint="Use a file (--db sqlite:///nemflow.db) or a server "
+        "(--db postgresql://user@host/database).",
     )

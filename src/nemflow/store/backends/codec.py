@@ -6,7 +6,9 @@ time does. See ``tables.py`` for the spelling.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -17,6 +19,7 @@ from nemflow.store.tables import Day, Exact, Stamp
 
 MARKET = "Etc/GMT-10"
 STAMP = pl.Datetime("us", MARKET)
+_MAX_INT32 = 2**31 - 1
 
 
 def stamp_text(column: pl.Expr) -> pl.Expr:
@@ -48,6 +51,33 @@ def from_rows(rows: Sequence[Any], types: Mapping[str, Any]) -> pl.DataFrame:
         [_decoded(name, kind) for name, kind in types.items() if _raw_type(kind) == pl.String]
         + [pl.col(name).cast(pl.Boolean) for name, kind in types.items() if _is(kind, sa.Boolean)]
     ).pipe(_with_decimals, [name for name, kind in types.items() if isinstance(kind, Exact)])
+
+
+def with_arrays(frame: pl.DataFrame) -> pl.DataFrame:
+    """Contents for an engine with 32-bit arrays: lists, and decimals as JSON where too wide."""
+    values = pl.col("values")
+    fits = (values.list.eval(pl.element().abs()).list.max() <= _MAX_INT32).fill_null(value=True)
+    frame = frame.with_columns(fits.alias("fits"))
+    if not frame["fits"].all():
+        exact = [
+            text if text is not None or fit else decimal_json(numbers, scale)
+            for text, fit, numbers, scale in frame.select(
+                "exact_values", "fits", "scaled_values", "scale"
+            ).iter_rows()
+        ]
+        frame = frame.with_columns(pl.Series("exact_values", exact, dtype=pl.String))
+    return frame.with_columns(
+        pl.when("fits").then(values.cast(pl.List(pl.Int64), strict=False)).alias("scaled_values")
+    ).drop("fits", "values")
+
+
+def decimal_json(ints: str, scale: int) -> str:
+    """JSON integers at a scale as JSON decimals, each as text."""
+    values = [
+        None if number is None else f"{Decimal(number).scaleb(-scale):f}"
+        for number in json.loads(ints)
+    ]
+    return json.dumps(values, separators=(",", ":"))
 
 
 def exact_decimals(text: pl.Series) -> pl.Series:

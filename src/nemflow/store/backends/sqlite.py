@@ -31,7 +31,7 @@ from nemflow.errors import (
     UsageError,
 )
 from nemflow.store.backends import codec
-from nemflow.store.tables import MARKET_OFFSET, SCHEMA_REVISION, clock, day_claim, load
+from nemflow.store.tables import MARKET_OFFSET, SCHEMA_REVISION, clock, day_claim, day_content, load
 
 BUSY_SECONDS = 60.0  #: how long a writer waits for another before it gives up
 _PAGE_BYTES = 8192  # six 5-minute days to a page; measured best of 4096, 8192, 16384
@@ -202,6 +202,8 @@ class SqliteBackend:
         """See ``Backend.append``."""
         if frame.is_empty():
             return
+        if table is day_content:
+            frame = frame.drop("values")  # their JSON text is what is stored here
         names = ", ".join(f'"{name}"' for name in frame.columns)
         marks = ", ".join("?" * frame.width)
         statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608

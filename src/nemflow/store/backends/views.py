@@ -70,5 +70,6 @@ FROM (
   FROM current_day AS c JOIN json_each(coalesce(c.exact_values, c.scaled_values)) AS v)
 """  # noqa: S608 - no outside text
 
-#: name -> CREATE VIEW, in the order they depend on each other.
-SQLITE = {"current_day": _CURRENT_DAY, "meter_readings": _METER_READINGS}
+DROP = ("DROP VIEW IF EXISTS meter_readings", "DROP VIEW IF EXISTS current_day")
+#: In the order in which they depend on each other.
+CREATE = (_CURRENT_DAY, _METER_READINGS)

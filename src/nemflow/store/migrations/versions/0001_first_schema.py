@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from nemflow.store.tables import Day, Exact, Stamp
+from nemflow.store.tables import Day, Exact, IntegerValues, Stamp
 
 revision = "0001"
 down_revision = None
@@ -16,6 +16,7 @@ branch_labels = None
 depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
@@ -279,19 +280,21 @@ def upgrade() -> None:
     op.create_index("load_event_by_seq", "load_event", ["seq"])
     op.create_table(
         "day_content",
-        sa.Column("nmi", sa.Text(), nullable=False, comment="the NMI, 10 characters"),
+        sa.Column("nmi", KEY, nullable=False, comment="the NMI, 10 characters"),
         sa.Column("day", Day(), nullable=False, comment="the day, market time"),
-        sa.Column("suffix", sa.Text(), nullable=False, comment="the stream: E1, B1, Q1"),
+        sa.Column("suffix", KEY, nullable=False, comment="the stream: E1, B1, Q1"),
         sa.Column(
             "content_hash",
-            sa.Text(),
+            KEY,
             nullable=False,
             comment="over values, qualities, spans, unit, length",
         ),
         sa.Column("uom", sa.Text(), nullable=False, comment="unit, canonical spelling"),
         sa.Column("interval_minutes", sa.Integer(), nullable=False, comment="5, 15 or 30"),
         sa.Column("scale", sa.Integer(), nullable=False, comment="decimals of the scaled values"),
-        sa.Column("scaled_values", sa.Text(), comment="JSON integers, null = missing"),
+        sa.Column(
+            "scaled_values", IntegerValues(), comment="integers scaled by ``scale``, null = missing"
+        ),
         sa.Column(
             "exact_values", sa.Text(), comment="JSON decimals as text, for a day that overflows"
         ),
@@ -309,17 +312,18 @@ def upgrade() -> None:
         ),
         sa.Column("load", BIG, nullable=False, comment="the load that brought it first"),
         comment="One distinct content of a day, stored once however often it is delivered.",
+        postgresql_partition_by="RANGE (day)",
     )
     op.create_index("day_content_by_key", "day_content", ["nmi", "day", "suffix", "content_hash"])
     op.create_index("day_content_by_load", "day_content", ["load"])
     op.create_table(
         "day_claim",
-        sa.Column("nmi", sa.Text(), nullable=False, comment="the NMI, 10 characters"),
+        sa.Column("nmi", KEY, nullable=False, comment="the NMI, 10 characters"),
         sa.Column("day", Day(), nullable=False, comment="the day, market time"),
-        sa.Column("suffix", sa.Text(), nullable=False, comment="the stream: E1, B1, Q1"),
+        sa.Column("suffix", KEY, nullable=False, comment="the stream: E1, B1, Q1"),
         sa.Column("version_at", Stamp(), comment="UpdateDateTime, else the file's DateTime"),
         sa.Column("file_at", Stamp(), comment="DateTime of the 100 it came under"),
-        sa.Column("content_hash", sa.Text(), nullable=False, comment="which content"),
+        sa.Column("content_hash", KEY, nullable=False, comment="which content"),
         sa.Column("load", BIG, nullable=False, comment="which load says so"),
         sa.Column("line", BIG, nullable=False, comment="line of the 300 in the file"),
         sa.Column(
@@ -336,6 +340,7 @@ def upgrade() -> None:
         sa.Column("next_scheduled_read", Day(), comment="NextScheduledReadDate of the 200"),
         sa.Column("msats_at", Stamp(), comment="MSATSLoadDateTime: a receipt, decides nothing"),
         comment="One delivery's word on a day: it had this content, as of this version.",
+        postgresql_partition_by="RANGE (day)",
     )
     op.create_index(
         "day_claim_by_key",
@@ -345,16 +350,16 @@ def upgrade() -> None:
     op.create_index("day_claim_by_load", "day_claim", ["load"])
     op.create_table(
         "register_read",
-        sa.Column("nmi", sa.Text(), nullable=False, comment="the NMI"),
-        sa.Column("suffix", sa.Text(), nullable=False, comment="NMISuffix: 11, 41"),
-        sa.Column("register_id", sa.Text(), comment="RegisterID"),
-        sa.Column("meter_serial", sa.Text(), comment="MeterSerialNumber"),
+        sa.Column("nmi", KEY, nullable=False, comment="the NMI"),
+        sa.Column("suffix", KEY, nullable=False, comment="NMISuffix: 11, 41"),
+        sa.Column("register_id", KEY, comment="RegisterID"),
+        sa.Column("meter_serial", KEY, comment="MeterSerialNumber"),
         sa.Column("previous_at", Stamp(), comment="PreviousRegisterReadDateTime: the period's key"),
         sa.Column("version_at", Stamp(), comment="UpdateDateTime, else the file's DateTime"),
         sa.Column("file_at", Stamp(), comment="DateTime of the 100 it came under"),
         sa.Column(
             "content_hash",
-            sa.Text(),
+            KEY,
             nullable=False,
             comment="over everything but the receipt stamp",
         ),
@@ -404,8 +409,8 @@ def upgrade() -> None:
     op.create_index("register_read_by_load", "register_read", ["load"])
     op.create_table(
         "service_event",
-        sa.Column("nmi", sa.Text(), nullable=False, comment="the NMI"),
-        sa.Column("suffix", sa.Text(), comment="the stream"),
+        sa.Column("nmi", KEY, nullable=False, comment="the NMI"),
+        sa.Column("suffix", KEY, comment="the stream"),
         sa.Column("register_id", sa.Text(), comment="RegisterID"),
         sa.Column("day", Day(), comment="day of the 300 above; null for a 550"),
         sa.Column("load", BIG, nullable=False, comment="which load says so"),
@@ -493,3 +498,33 @@ def upgrade() -> None:
     op.create_index("audit_by_at", "audit", ["at"])
     clock = sa.table("clock", sa.column("id"), sa.column("seq"), sa.column("at"))
     op.bulk_insert(clock, [{"id": 1, "seq": 0, "at": "1970-01-01T10:00:00+10:00"}])
+    if op.get_bind().dialect.name == "postgresql":
+        _number_blocks()
+
+
+#: Moves a sequence on by a block. The lock is let go at once, not at the end of the transaction,
+#: so that nobody waits for another's load to get a number.
+_RESERVE = """
+CREATE FUNCTION nemflow_reserve(sequence text, count bigint, lock bigint) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE first bigint;
+BEGIN
+  PERFORM pg_advisory_lock(lock);
+  BEGIN
+    first := nextval(sequence::regclass);
+    PERFORM setval(sequence::regclass, first + greatest(count, 1) - 1);
+  EXCEPTION WHEN OTHERS THEN
+    PERFORM pg_advisory_unlock(lock);
+    RAISE;
+  END;
+  PERFORM pg_advisory_unlock(lock);
+  RETURN first;
+END $$
+"""
+
+
+def _number_blocks() -> None:
+    """PostgreSQL: sequences for the numbers of ledger rows, drawn in blocks."""
+    for table in ("delivery", "file", "load", "quarantine", "audit"):
+        op.execute(f"CREATE SEQUENCE {table}_number")
+    op.execute(_RESERVE)

@@ -1,0 +1,424 @@
+"""PostgreSQL: the engine for many users and many loaders.
+
+Why these settings (measured): a cut link hangs libpq for minutes unless ``tcp_user_timeout`` is
+set; rows that are appended without unique keys cannot deadlock; a partition made by ``PARTITION
+OF`` blocks readers and deadlocks loaders, one made by ``LIKE`` + ``ATTACH`` in its own short
+transaction does neither; looking keys up through a temporary table and LATERAL keeps the planner
+on the index whatever it believes of the table.
+
+Promises: as :class:`~nemflow.store.backends.base.Backend` asks; commit order is the order of
+``clock.seq``, because its one row is updated last before COMMIT.
+
+Look next: ``pgcopy.py`` for the bytes of COPY, ``views_postgres.py`` for the SQL people use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from nemflow.errors import (
+    MissingExtra,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreOutdated,
+    StoreUnreachable,
+)
+from nemflow.store.backends import codec
+from nemflow.store.tables import (
+    MARKET_OFFSET,
+    PARTITIONED,
+    SCHEMA_REVISION,
+    Day,
+    Exact,
+    Stamp,
+    day_claim,
+    day_content,
+    load,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+#: Numbers of advisory locks; "nemf" in ASCII, then what is locked.
+_LOCK = 0x6E656D66 << 8
+_LOCK_SCHEMA = _LOCK + 1
+_LOCK_PARTITIONS = _LOCK + 2
+_LOCK_IDS = _LOCK + 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many connections, and how long anything may take.
+
+    Attributes:
+        size: connections kept; ``overflow`` more may be opened for a while.
+        overflow: see ``size``.
+        wait_seconds: how long to wait for a free connection.
+        connect_seconds: how long connecting may take.
+        statement_seconds: longest statement; a COPY of one chunk takes well under a second.
+        lock_seconds: longest wait for a lock.
+        idle_transaction_seconds: a transaction that does nothing for so long is ended by the
+            server, so that a vanished client's locks are freed.
+        tcp_user_timeout_ms: after so long without an answer the link counts as cut.
+    """
+
+    size: int = 4
+    overflow: int = 4
+    wait_seconds: float = 30.0
+    connect_seconds: int = 10
+    statement_seconds: int = 300
+    lock_seconds: int = 30
+    idle_transaction_seconds: int = 60
+    tcp_user_timeout_ms: int = 10_000
+
+
+class PostgresBackend:
+    """One PostgreSQL database (and schema, by the URL's search_path)."""
+
+    def __init__(self, url: sa.URL, pool: Pool | None = None) -> None:
+        try:
+            import psycopg  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("A PostgreSQL store", "postgres") from error
+        self.url = url
+        self._pool = pool or Pool()
+        self._months: set[tuple[str, date]] = set()
+        self._engine = _engine(url, self._pool)
+
+    @property
+    def _place(self) -> str:
+        """The store as people may see it: without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    # -- open ---------------------------------------------------------------------------------
+
+    def open(self, *, create: bool) -> None:
+        """See ``Backend.open``."""
+        found = self._schema()
+        if found is None and not create:
+            raise StoreUnreachable(
+                f"There is no nemflow store in {self._place}.",
+                hint="Load something first (nemflow load PATH), or make it: nemflow db upgrade",
+            )
+        if found is None:
+            self.upgrade()
+        elif found != SCHEMA_REVISION:
+            self._refuse(found)
+
+    def upgrade(self) -> list[str]:
+        """See ``Backend.upgrade``. Whoever comes second waits, and finds it done."""
+        from nemflow.store import schema
+
+        with self.writing() as conn:
+            conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK_SCHEMA,))
+            found = self._schema()
+            if found is not None and found not in schema.revisions():
+                self._refuse(found)
+            return schema.upgrade(conn)
+
+    def _schema(self) -> str | None:
+        with self.reading() as conn:
+            there = conn.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar()
+            if there is None:
+                return None
+            version = conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+            return None if version is None else str(version)
+
+    def _refuse(self, found: str) -> None:
+        from nemflow.store import schema
+
+        if found in schema.revisions():
+            raise StoreOutdated(
+                f"The store {self._place} has the older schema {found}; this program needs "
+                f"{SCHEMA_REVISION}.",
+                hint="Bring it up to date with: nemflow db upgrade",
+            )
+        raise StoreOutdated(
+            f"The store {self._place} has schema {found}, newer than this program's "
+            f"{SCHEMA_REVISION}.",
+            hint="Update nemflow: pip install --upgrade nemflow",
+        )
+
+    # -- transactions -------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """See ``Backend.reading``: one snapshot for the whole block."""
+        with self._mapped(), self._engine.connect() as opened:
+            # not READ ONLY: a look-up of many keys brings them in a temporary table
+            yield opened.execution_options(isolation_level="REPEATABLE READ")
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """See ``Backend.writing``. READ COMMITTED: nothing here relies on a snapshot."""
+        with self._mapped(), self._engine.connect() as conn, conn.begin():
+            yield conn
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise self._explained(error.orig) from error
+        except sa.exc.TimeoutError as error:
+            raise StoreBusy(
+                f"All connections to {self._place} are in use.",
+                hint="Wait, or allow more connections (setting pool.size).",
+            ) from error
+        except psycopg.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: BaseException | None) -> StoreError:
+        """A driver's error as one of ours, with the next step."""
+        from psycopg import errors
+
+        said = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if isinstance(
+            error,
+            errors.DeadlockDetected
+            | errors.SerializationFailure
+            | errors.LockNotAvailable
+            | errors.QueryCanceled
+            | errors.TooManyConnections,
+        ):
+            return StoreBusy(f"{self._place} is busy ({said}).", hint="Try again.")
+        if isinstance(error, errors.DiskFull | errors.OutOfMemory):
+            return StoreFull(
+                f"There is no space left for {self._place} ({said}).",
+                hint="Make room, then load again: nothing of this load is visible.",
+            )
+        if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
+            return StoreOutdated(
+                f"{self._place} lacks a table or column this program needs ({said}).",
+                hint="Bring it up to date with: nemflow db upgrade",
+            )
+        if isinstance(error, errors.OperationalError | errors.InterfaceError):
+            return StoreUnreachable(
+                f"{self._place} cannot be reached ({said}).",
+                hint="Check the URL, the server and your rights, then try again.",
+            )
+        return StoreError(f"{self._place} failed: {said}.")
+
+    # -- rows ---------------------------------------------------------------------------------
+
+    def append(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
+        """See ``Backend.append``: one binary COPY."""
+        from nemflow.store.backends import pgcopy
+
+        if frame.is_empty():
+            return
+        if table.name in PARTITIONED:
+            self._partitions(table, frame["day"])
+        if table is day_content:
+            frame = codec.with_arrays(frame)
+        columns = [table.c[name] for name in frame.columns]
+        names = ", ".join(f'"{column.name}"' for column in columns)
+        statement = f'COPY "{table.name}" ({names}) FROM STDIN WITH (FORMAT binary)'
+        with _driver(conn).cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(pgcopy.encode(frame, columns))
+
+    def update(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
+        """See ``Backend.update``: rows are locked in the order of their ids, then set at once."""
+        if frame.is_empty():
+            return
+        names = [name for name in frame.columns if name != "id"]
+        kinds = {n: table.c[n].type.compile(self._engine.dialect) for n in frame.columns}
+        ids = frame["id"].to_list()
+        conn.exec_driver_sql(
+            f'SELECT 1 FROM "{table.name}" WHERE id = ANY(%s) ORDER BY id FOR UPDATE',  # noqa: S608
+            (ids,),
+        )
+        arrays = ", ".join(f"%s::{kinds[name]}[]" for name in ("id", *names))
+        listed = ", ".join(f'"{name}"' for name in ("id", *names))
+        settings = ", ".join(f'"{name}" = v."{name}"' for name in names)
+        conn.exec_driver_sql(
+            f'UPDATE "{table.name}" AS t SET {settings} '  # noqa: S608
+            f"FROM unnest({arrays}) AS v({listed}) WHERE t.id = v.id",
+            tuple(frame[name].to_list() for name in ("id", *names)),
+        )
+
+    def fetch(self, conn: sa.Connection, statement: sa.Select[Any]) -> pl.DataFrame:
+        """See ``Backend.fetch``."""
+        columns = list(statement.selected_columns)
+        rows = conn.execute(statement).fetchall()
+        return _frame(rows, {str(column.name): column.type for column in columns})
+
+    def reserve(self, conn: sa.Connection, table: sa.Table, count: int) -> int:
+        """See ``Backend.reserve``: a sequence moved on by ``count`` under a short lock.
+
+        The lock is not of the transaction: nobody waits for another's load to get a number.
+        """
+        if count < 1:
+            return 0
+        got = conn.exec_driver_sql(
+            "SELECT nemflow_reserve(%s, %s, %s)", (f"{table.name}_number", count, _LOCK_IDS)
+        ).scalar()
+        return int(got)  # type: ignore[arg-type]
+
+    def tick(self, conn: sa.Connection) -> tuple[int, datetime]:
+        """See ``Backend.tick``."""
+        seq, at = conn.exec_driver_sql(
+            "UPDATE clock SET seq = seq + 1, "
+            "at = greatest(clock_timestamp(), at + interval '1 microsecond') RETURNING seq, at"
+        ).one()
+        return int(seq), at.astimezone(MARKET_OFFSET)
+
+    def claims_of(self, conn: sa.Connection, keys: pl.DataFrame) -> pl.DataFrame:
+        """See ``Backend.claims_of``: one index search per key, in the order of the index."""
+        from nemflow.store.backends import pgcopy
+
+        types = {column.name: column.type for column in (*_CLAIM_COLUMNS, load.c.state)}
+        wanted = keys.select("nmi", "day", "suffix").sort("nmi", "day", "suffix")
+        conn.exec_driver_sql(_WANTED)
+        columns = [day_claim.c[name] for name in ("nmi", "day", "suffix")]
+        with _driver(conn).cursor() as cursor:
+            with cursor.copy("COPY wanted FROM STDIN WITH (FORMAT binary)") as copy:
+                copy.write(pgcopy.encode(wanted, columns))
+            rows = cursor.execute(_CLAIMS_OF).fetchall()
+            cursor.execute("TRUNCATE wanted")
+        return _frame(rows, types)
+
+    def settle(self) -> None:
+        """See ``Backend.settle``: nothing to do, the server looks after itself."""
+
+    def close(self) -> None:
+        """See ``Backend.close``."""
+        self._engine.dispose()
+
+    # -- partitions ---------------------------------------------------------------------------
+
+    def _partitions(self, table: sa.Table, days: pl.Series) -> None:
+        """Make the months that are missing, each in its own short transaction."""
+        months = days.dt.truncate("1mo").unique().sort().to_list()
+        missing = [month for month in months if (table.name, month) not in self._months]
+        for month in missing:
+            self._make_partition(table.name, month)
+            self._months.add((table.name, month))
+
+    def _make_partition(self, table: str, month: date) -> None:
+        """LIKE + CHECK, ATTACH, drop the CHECK: blocks neither readers nor loaders.
+
+        Never PARTITION OF, which locks the parent exclusively; see docs/store.md.
+        """
+        until = date(month.year + month.month // 12, month.month % 12 + 1, 1)
+        name = f"{table}_{month:%Y%m}"
+        bounds = f"'{month}' AND day < '{until}'"
+        with self._engine.connect() as conn, conn.begin():
+            there = sa.text("SELECT to_regclass(:name)")
+            if conn.execute(there, {"name": name}).scalar() is not None:
+                return
+            conn.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+            conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK_PARTITIONS,))
+            if conn.execute(there, {"name": name}).scalar() is not None:
+                return
+            for statement in (
+                f'CREATE TABLE "{name}" (LIKE "{table}" INCLUDING DEFAULTS INCLUDING CONSTRAINTS '
+                f"INCLUDING STORAGE INCLUDING COMPRESSION, "
+                f'CONSTRAINT "{name}_range" CHECK (day >= {bounds}))',
+                f'ALTER TABLE "{table}" ATTACH PARTITION "{name}" '
+                f"FOR VALUES FROM ('{month}') TO ('{until}')",
+                f'ALTER TABLE "{name}" DROP CONSTRAINT "{name}_range"',
+            ):
+                conn.exec_driver_sql(statement)
+
+
+_CLAIM_COLUMNS = [
+    day_claim.c[name]
+    for name in ("nmi", "day", "suffix", "version_at", "file_at", "content_hash", "load")
+]
+_WANTED = """
+CREATE TEMPORARY TABLE IF NOT EXISTS wanted (
+  nmi text COLLATE "C" NOT NULL, day date NOT NULL, suffix text COLLATE "C" NOT NULL
+) ON COMMIT DELETE ROWS
+"""
+_CLAIMS_OF = """
+SELECT w.nmi, w.day, w.suffix, c.version_at, c.file_at, c.content_hash, c.load, l.state
+FROM wanted AS w
+CROSS JOIN LATERAL (
+  SELECT version_at, file_at, content_hash, load FROM day_claim AS d
+  WHERE d.nmi = w.nmi AND d.day = w.day AND d.suffix = w.suffix OFFSET 0) AS c
+JOIN load AS l ON l.id = c.load
+"""
+
+
+def _engine(url: sa.URL, pool: Pool) -> sa.Engine:
+    """A pooled engine with every time-out set."""
+    settings = {
+        "statement_timeout": pool.statement_seconds * 1000,
+        "lock_timeout": pool.lock_seconds * 1000,
+        "idle_in_transaction_session_timeout": pool.idle_transaction_seconds * 1000,
+    }
+    given = url.query.get("options", "")
+    text = given if isinstance(given, str) else " ".join(given)
+    options = " ".join([*(f"-c {name}={value}" for name, value in settings.items()), text])
+    plain = url.set(drivername="postgresql+psycopg").difference_update_query(["options"])
+    return sa.create_engine(
+        plain,
+        pool_size=pool.size,
+        max_overflow=pool.overflow,
+        pool_timeout=pool.wait_seconds,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": pool.connect_seconds,
+            "tcp_user_timeout": pool.tcp_user_timeout_ms,
+            "keepalives_idle": 30,
+            "application_name": "nemflow",
+            "options": options.strip(),
+        },
+    )
+
+
+def _driver(conn: sa.Connection) -> psycopg.Connection[Any]:
+    """The psycopg connection below, for COPY."""
+    raw: psycopg.Connection[Any] | None = conn.connection.driver_connection
+    assert raw is not None  # noqa: S101 - for the type checker
+    return raw
+
+
+def _frame(rows: Collection[Any], types: dict[str, Any]) -> pl.DataFrame:
+    """Driver rows as a frame: instants in market time, days as Date, exact decimals."""
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
+    return pl.DataFrame(
+        [
+            _series(name, column, kind)
+            for (name, kind), column in zip(types.items(), columns, strict=True)
+        ]
+    )
+
+
+def _stamps(values: Sequence[Any]) -> pl.Series:
+    utc = pl.Series(values, dtype=pl.Datetime("us", "UTC"))
+    return utc.dt.convert_time_zone(codec.MARKET)
+
+
+def _decimals(values: Sequence[Any]) -> pl.Series:
+    return codec.exact_decimals(
+        pl.Series([None if value is None else f"{value:f}" for value in values], dtype=pl.String)
+    )
+
+
+#: How the driver's values of each kind of column become a series; the first that fits counts.
+_SERIES: tuple[tuple[type[Any], Callable[[Sequence[Any]], pl.Series]], ...] = (
+    (Stamp, _stamps),
+    (Day, lambda values: pl.Series(values, dtype=pl.Date)),
+    (Exact, _decimals),
+    (sa.Boolean, lambda values: pl.Series(values, dtype=pl.Boolean)),
+    (sa.Integer, lambda values: pl.Series(values, dtype=pl.Int64)),
+    (sa.Float, lambda values: pl.Series(values, dtype=pl.Float64)),
+    (object, lambda values: pl.Series(values, dtype=pl.String)),
+)
+
+
+def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
+    make = next(make for known, make in _SERIES if isinstance(kind, known))
+    return make(values).alias(name)
