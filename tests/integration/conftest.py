@@ -10,6 +10,10 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from borrowed import from_unit
+from nemflow.store import Store, open_store
+from nemflow.store.tables import NUMBERED, metadata
+
 _USUAL = "postgresql+psycopg://127.0.0.1:5432/postgres"
 
 
@@ -55,3 +59,39 @@ def database(postgres: sa.URL) -> Iterator[str]:
     with engine.connect() as conn:
         conn.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
     engine.dispose()
+
+
+# -- the contract suite of tests/unit, on this engine --------------------------------------------
+
+
+_shared = from_unit("conftest")
+day_maker, nem12_maker, nem13_maker = _shared.day_maker, _shared.nem12_maker, _shared.nem13_maker
+put, empty_store = _shared.put, _shared.empty_store
+
+
+@pytest.fixture(scope="session")
+def emptied_database(postgres: sa.URL) -> Iterator[Store]:
+    """One store on PostgreSQL for the whole run; ``store`` empties it before each test."""
+    name = f"nemflow_{uuid.uuid4().hex[:12]}"
+    engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        conn.exec_driver_sql(f"CREATE DATABASE {name}")
+    url = postgres.set(drivername="postgresql", database=name)
+    with open_store(url.render_as_string(hide_password=False)) as opened:
+        yield opened
+    with engine.connect() as conn:
+        conn.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    engine.dispose()
+
+
+@pytest.fixture(params=["postgresql"])
+def store(emptied_database: Store) -> Store:
+    """An empty store on PostgreSQL."""
+    kept = {"clock", "alembic_version"}
+    names = ", ".join(f'"{name}"' for name in metadata.tables if name not in kept)
+    with emptied_database.backend.writing() as conn:
+        conn.exec_driver_sql(f"TRUNCATE {names}")
+        conn.exec_driver_sql("UPDATE clock SET seq = 0, at = 'epoch'")
+        for table in NUMBERED:
+            conn.exec_driver_sql(f"ALTER SEQUENCE {table.name}_number RESTART")
+    return emptied_database
