@@ -18,7 +18,7 @@ The public names::
     reconcile(store) -> int             # deliveries of dead loads that were closed
     LoadSummary, FileOutcome, Change    # frozen answers
 
-Look next: ``loading.py`` (the steps), ``outcome.py`` (the answers), ``nemflow.store`` (the questions).
+Look next: ``loading.py`` (the steps), ``outcome.py`` (the answers), ``nemflow.store`` (questions).
 """
 
 from __future__ import annotations

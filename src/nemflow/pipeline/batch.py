@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,12 @@ from nemflow.mdff.meterdata import MeterData
 from nemflow.pipeline.account import Account
 from nemflow.pipeline.outcome import FileOutcome
 from nemflow.pipeline.prepare import Prepared, prepared
-from nemflow.pipeline.run import Run, duplicate, refused, repeated, told
+from nemflow.pipeline.run import TOLD, Run, duplicate, refused, repeated, told
 from nemflow.store.ledger import Known, Seen
 
 if TYPE_CHECKING:
     from nemflow.pipeline.sinks import Step
     from nemflow.pipeline.unpack import Item
-
-#: What became of a text, as a function of its share of the time in seconds.
-Told = Callable[[float], FileOutcome]
 
 #: So many conflicts of one batch or piece are told to the hook; all are counted.
 _CONFLICTS_TOLD = 100
@@ -80,18 +77,19 @@ def load_batch(run: Run, batch: Batch) -> None:
         lost = {item.name for item in batch.fresh if item.sha256 in stands}
         part = batch.parsed.without(lost & set(batch.parsed.days["source"].unique()))
         numbers = run.number(step, batch.items)
-        texts = run.begin(step, fresh, numbers, known)
+        arrivals = run.arrivals(fresh, numbers, state=["loading"] * len(fresh))
+        texts = run.begin(step, arrivals, known)
         account, conflicts = _append(step, part, texts)
         results = account.results(texts, part.fatal)
-        outcomes = _outcomes(results, account.rules(), part.findings)
+        share = (time.perf_counter() - started) / max(len(batch.items), 1)
+        outcomes = _outcomes(results, account.rules(), part.findings, share)
         outcomes |= _others(run, step, batch, outcomes, known=known, numbers=numbers)
-        seq, at = step.finish(results) if fresh else (0, run.now)
-    share = (time.perf_counter() - started) / max(len(batch.items), 1)
+        seq, at = step.finish(results, arrivals) if fresh else (0, run.now)
     loads = results.filter(pl.col("state") != "rejected")["load"].to_list()
     run.published(seq, at, loads)
     tell_conflicts(run, conflicts)
     for item in batch.items:
-        run.tell(item, outcomes[item.name](share))
+        run.tell(item, outcomes[item.name])
     run.report(batch.items[-1].name)
 
 
@@ -114,40 +112,36 @@ def _append(step: Step, part: Prepared, texts: pl.DataFrame) -> tuple[Account, p
 
 
 def _outcomes(
-    results: pl.DataFrame, rules: pl.DataFrame, findings: pl.DataFrame
-) -> dict[str, Told]:
-    """What became of each loaded text, by name, as a function of its share of the time."""
+    results: pl.DataFrame, rules: pl.DataFrame, findings: pl.DataFrame, seconds: float
+) -> dict[str, FileOutcome]:
+    """What became of each loaded text, by name."""
     by_source: dict[str, dict[str, int]] = defaultdict(dict)
     for source, rule, count in rules.iter_rows():
         by_source[source][rule] = count
-    found = {
-        key[0]: frame
-        for key, frame in findings.partition_by("source", as_dict=True, maintain_order=True).items()
-    }
+    found: dict[str, pl.DataFrame] = {}
+    if not findings.is_empty():
+        parts = findings.partition_by("source", as_dict=True, maintain_order=True)
+        found = {str(key[0]): frame for key, frame in parts.items()}
     return {
-        row["source"]: _told(row, by_source.get(row["source"], {}), found.get(row["source"]))
-        for row in results.iter_rows(named=True)
+        row[0]: told(row, by_source.get(row[0], {}), found.get(row[0]), seconds)
+        for row in results.select(TOLD).rows()
     }
-
-
-def _told(row: dict[str, Any], rules: dict[str, int], findings: pl.DataFrame | None) -> Told:
-    return lambda seconds: told(row, rules, findings=findings, seconds=seconds)
 
 
 def _others(
     run: Run,
     step: Step,
     batch: Batch,
-    loaded: Mapping[str, Told],
+    loaded: Mapping[str, FileOutcome],
     *,
     known: Mapping[str, Known],
     numbers: Mapping[str, int | None],
-) -> dict[str, Told]:
+) -> dict[str, FileOutcome]:
     """Deliver what is not loaded: refused, duplicate, or met before in this run."""
     others = [item for item in batch.items if item.name not in loaded]
     if not others:
         return {}
-    first = {item.sha256: loaded[item.name](0.0) for item in batch.fresh if item.name in loaded}
+    first = {item.sha256: loaded[item.name] for item in batch.fresh if item.name in loaded}
     verdicts = []
     for item in others:
         number = numbers[item.name]
@@ -159,8 +153,7 @@ def _others(
             verdicts.append(repeated(item, before, number))
         else:
             verdicts.append(duplicate(item, known[item.sha256 or ""], number))
-    run.deliver(
-        step,
+    arrivals = run.arrivals(
         others,
         numbers,
         state=[verdict.state for verdict in verdicts],
@@ -168,11 +161,8 @@ def _others(
         file=[verdict.file for verdict in verdicts],
         duplicate_of=[verdict.duplicate_of_delivery for verdict in verdicts],
     )
-    return {item.name: _settled(verdict) for item, verdict in zip(others, verdicts, strict=True)}
-
-
-def _settled(outcome: FileOutcome) -> Told:
-    return lambda _seconds: outcome
+    step.deliver(arrivals)
+    return {verdict.source: verdict for verdict in verdicts}
 
 
 def tell_conflicts(run: Run, days: pl.DataFrame) -> None:

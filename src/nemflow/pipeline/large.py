@@ -25,7 +25,7 @@ from nemflow.pipeline.account import Account
 from nemflow.pipeline.batch import tell_conflicts
 from nemflow.pipeline.outcome import FileOutcome
 from nemflow.pipeline.prepare import Prepared, prepared
-from nemflow.pipeline.run import FINDINGS_TOLD, Run, duplicate, repeated, told
+from nemflow.pipeline.run import FINDINGS_TOLD, TOLD, Run, duplicate, repeated, told
 from nemflow.store.ledger import Seen
 
 if TYPE_CHECKING:
@@ -52,17 +52,18 @@ def load_large(run: Run, item: Item, pool: Executor) -> None:
         elif known is not None and known.seen is Seen.LOADED:
             outcome = duplicate(item, known, number)
         if outcome is None:
-            texts = run.begin(step, [item], numbers, {} if known is None else {sha256: known})
+            arrivals = run.arrivals([item], numbers, state="loading")
+            step.deliver(arrivals)
+            texts = run.begin(step, arrivals, {} if known is None else {sha256: known})
+            step.write_open(texts)
         else:
-            run.deliver(
-                step,
-                [item],
-                numbers,
-                state=outcome.state,
-                error=outcome.error,
-                file=outcome.file,
-                duplicate_of=outcome.duplicate_of_delivery,
-            )
+            about = {
+                "state": outcome.state,
+                "error": outcome.error,
+                "file": outcome.file,
+                "duplicate_of": outcome.duplicate_of_delivery,
+            }
+            step.deliver(run.arrivals([item], numbers, **about))
     if outcome is None:
         work = _Large(run, item, texts)
         work.append_all(pool)
@@ -188,11 +189,11 @@ class _Large:
                 self._reject(step, pl.concat(self._taken)["line"].to_list(), [rule])
             results = self._account.results(self._texts, self._fatal)
             seq, at = step.finish(results)
-        row = results.row(0, named=True)
-        self._run.published(seq, at, [] if row["state"] == "rejected" else [self._load])
+        row = results.select(TOLD).row(0)
+        self._run.published(seq, at, [] if results["state"][0] == "rejected" else [self._load])
         rules = {rule: count for _, rule, count in self._account.rules().iter_rows()}
         findings = pl.concat(self._told) if self._told else pl.DataFrame(schema=FINDINGS)
-        return told(row, rules, findings=findings if findings.height else None, seconds=seconds)
+        return told(row, rules, findings if findings.height else None, seconds)
 
     def _owned(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.with_columns(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 #: A batch of small texts is closed at so many bytes, or so many texts.
 BATCH_BYTES = 8 * 1024 * 1024
-BATCH_TEXTS = 5000
+BATCH_TEXTS = 2500
 
 
 def load(

@@ -43,6 +43,9 @@ class Counts:
         }
 
 
+NONE_READ = Counts()
+
+
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
     """What became of one file, or of one container that could not be opened."""

@@ -192,7 +192,9 @@ class _Job:
         placed = frame.join(where, on="source", how="left", maintain_order="left")
         if parents:
             placed = placed.with_columns(parent_line=pl.col("at"))
-        return placed.with_columns(line=own, load=pl.lit(load, pl.Int64), file=pl.lit(file, pl.Int64))
+        return placed.with_columns(
+            line=own, load=pl.lit(load, pl.Int64), file=pl.lit(file, pl.Int64)
+        )
 
     def _contexts(self) -> list[str]:
         """The lines above the record in the text it was read from."""

@@ -19,7 +19,7 @@ import polars as pl
 from nemflow.errors import ArchiveRefused, FileRefused
 from nemflow.events import FileFinished, LoadPublished, Progress
 from nemflow.mdff.meterdata import MARKET
-from nemflow.pipeline.outcome import Counts, FileOutcome
+from nemflow.pipeline.outcome import NONE_READ, Counts, FileOutcome
 from nemflow.store import ledger
 
 if TYPE_CHECKING:
@@ -29,15 +29,7 @@ if TYPE_CHECKING:
     from nemflow.pipeline.sinks import Sink, Step
     from nemflow.pipeline.unpack import Item
 
-_TEXT = {
-    "source": pl.String,
-    "name": pl.String,
-    "sha256": pl.String,
-    "size": pl.Int64,
-    "profile": pl.String,
-    "delivery": pl.Int64,
-    "file": pl.Int64,
-}
+_PARTS = ("read", "stored", "unchanged", "rejected")
 
 #: So many findings of one file are told; the store keeps all.
 FINDINGS_TOLD = 10_000
@@ -139,55 +131,49 @@ class Run:
             step.deliver(self._dated(frame))
         return {name: number for (name, is_top), number in numbers.items() if not is_top}
 
-    def deliver(
-        self,
-        step: Step,
-        items: Sequence[Item],
-        numbers: Mapping[str, int | None],
-        **columns: Any,
-    ) -> None:
-        """Write one delivery per item; ``columns`` say what the items do not."""
+    def arrivals(
+        self, items: Sequence[Item], numbers: Mapping[str, int | None], **columns: Any
+    ) -> pl.DataFrame:
+        """One delivery row per item; ``columns`` say what the items do not."""
+        parents = [self._containers.get(item.top) for item in items]
         frame = pl.DataFrame(
             {
                 "id": [numbers[item.name] for item in items],
-                "parent": [self._containers.get(item.top) for item in items],
+                "parent": parents,
                 "name": [item.name for item in items],
                 "sha256": [item.sha256 for item in items],
                 "size": [item.size for item in items],
-                "profile": [self.parser_for(item).profile for item in items],
+                "profile": self._profiles(items),
                 **columns,
             },
             schema_overrides=ledger.ARRIVAL,
         )
-        step.deliver(self._dated(frame))
+        return self._dated(frame)
+
+    def _profiles(self, items: Sequence[Item]) -> list[str]:
+        if len(self._parsers) == 1:
+            return [next(iter(self._parsers.values())).profile] * len(items)
+        return [self.parser_for(item).profile for item in items]
 
     def begin(
         self,
         step: Step,
-        items: Sequence[Item],
-        numbers: Mapping[str, int | None],
+        arrivals: pl.DataFrame,
         known: Mapping[str, ledger.Known],
     ) -> pl.DataFrame:
-        """Deliver texts and open a load for each: source, delivery, file, load and the rest."""
-        if items:
-            self.deliver(step, items, numbers, state=["loading"] * len(items))
-        hashes = [item.sha256 or "" for item in items]
-        texts = pl.DataFrame(
-            {
-                "source": [item.name for item in items],
-                "name": [item.name for item in items],
-                "sha256": hashes,
-                "size": [item.size for item in items],
-                "profile": [self.parser_for(item).profile for item in items],
-                "delivery": [numbers[item.name] for item in items],
-                "file": [known[sha].file if sha in known else None for sha in hashes],
-            },
-            schema=_TEXT,
+        """Give each arriving text its file and its load: source, delivery, file, load, ..."""
+        files = {sha256: found.file for sha256, found in known.items()}
+        texts = arrivals.select(
+            "name", "sha256", "size", "profile", source="name", delivery="id"
+        ).with_columns(
+            file=pl.col("sha256").replace_strict(files, default=None, return_dtype=pl.Int64)
+            if files
+            else pl.lit(None, pl.Int64)
         )
         return step.begin(texts)
 
     def _dated(self, frame: pl.DataFrame) -> pl.DataFrame:
-        final = pl.col("state") != "loading"
+        final = pl.col("state").ne_missing("loading")
         now = pl.lit(self.now).cast(pl.Datetime("us", MARKET))
         return frame.with_columns(
             channel=pl.lit(self._channel),
@@ -321,24 +307,35 @@ def repeated(item: Item, first: FileOutcome, delivery: int | None) -> FileOutcom
     )
 
 
-def told(row: Mapping[str, Any], rules: Mapping[str, int], **more: Any) -> FileOutcome:
-    """A row of ``Account.results`` as an outcome."""
+#: The columns of ``Account.results`` that ``told`` takes, in its order.
+TOLD = (
+    *("source", "state", "sha256", "file", "delivery"),
+    *(f"{of}_{part}" for of in ("days", "reads") for part in _PARTS),
+    *("conflicts", "error"),
+)
+
+
+def told(
+    row: Sequence[Any],
+    rules: Mapping[str, int],
+    findings: pl.DataFrame | None,
+    seconds: float,
+) -> FileOutcome:
+    """A row of ``Account.results`` (columns ``TOLD``) as an outcome."""
     return FileOutcome(
-        source=row["source"],
-        state=row["state"],
-        sha256=row["sha256"],
-        file=row["file"],
-        delivery=row["delivery"],
-        days=Counts(*(row[f"days_{part}"] for part in _PARTS)),
-        reads=Counts(*(row[f"reads_{part}"] for part in _PARTS)),
+        source=row[0],
+        state=row[1],
+        sha256=row[2],
+        file=row[3],
+        delivery=row[4],
+        days=Counts(row[5], row[6], row[7], row[8]),
+        reads=Counts(row[9], row[10], row[11], row[12]) if row[9] else NONE_READ,
         rules=rules,
-        conflicts=row["conflicts"],
-        error=row["error"],
-        **more,
+        conflicts=row[13],
+        error=row[14],
+        findings=findings,
+        seconds=seconds,
     )
-
-
-_PARTS = ("read", "stored", "unchanged", "rejected")
 
 
 def _fingerprint(path: Path) -> tuple[str | None, int | None]:

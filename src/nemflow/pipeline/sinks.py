@@ -46,7 +46,10 @@ class Step(Protocol):
         """Write deliveries: columns of ``ledger.ARRIVAL``, and ``id``."""
 
     def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
-        """Open a load per text; adds ``file`` and ``load``."""
+        """Number a load per text; adds ``file`` and ``load``."""
+
+    def write_open(self, texts: pl.DataFrame) -> None:
+        """Write those loads as open: they will end in a later transaction."""
 
     def hold(self, loads: Collection[int]) -> None:
         """Make sure these loads are still ours."""
@@ -75,8 +78,10 @@ class Step(Protocol):
     def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
         """Give up an open load: another one of the same file was published first."""
 
-    def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
-        """Settle loads: published, or rejected."""
+    def finish(
+        self, results: pl.DataFrame, arrivals: pl.DataFrame | None = None
+    ) -> tuple[int, datetime]:
+        """Settle loads: published, or rejected; see ``ledger.finish``."""
 
     def containers(self, numbers: Collection[int]) -> None:
         """Give containers the state their members add up to."""
@@ -146,7 +151,12 @@ class _StoreStep:
         ledger.deliver(self._conn, self._backend, arrivals, token=self._token)
 
     def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
-        return ledger.begin(self._conn, self._backend, texts, token=self._token, now=self._now)
+        return ledger.begin(self._conn, self._backend, texts, now=self._now)
+
+    def write_open(self, texts: pl.DataFrame) -> None:
+        ledger.write_open(
+            self._conn, self._backend, texts, token=self._token, now=datetime.now(MARKET_OFFSET)
+        )
 
     def hold(self, loads: Collection[int]) -> None:
         leases.hold(self._conn, loads, self._token)
@@ -175,8 +185,10 @@ class _StoreStep:
     def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
         leases.forfeit(self._conn, load, delivery, duplicate_of=known.delivery)
 
-    def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
-        return ledger.finish(self._conn, self._backend, results)
+    def finish(
+        self, results: pl.DataFrame, arrivals: pl.DataFrame | None = None
+    ) -> tuple[int, datetime]:
+        return ledger.finish(self._conn, self._backend, results, arrivals=arrivals)
 
     def containers(self, numbers: Collection[int]) -> None:
         ledger.settle_containers(self._conn, self._backend, numbers)
@@ -267,6 +279,9 @@ class _DryStep:
         loads = pl.Series("load", self._sink.next_load(texts.height), dtype=pl.Int64)
         return texts.with_columns(loads)
 
+    def write_open(self, texts: pl.DataFrame) -> None:
+        pass
+
     def hold(self, loads: Collection[int]) -> None:
         pass
 
@@ -318,7 +333,9 @@ class _DryStep:
     def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
         pass
 
-    def finish(self, results: pl.DataFrame) -> tuple[int, datetime]:
+    def finish(
+        self, results: pl.DataFrame, arrivals: pl.DataFrame | None = None
+    ) -> tuple[int, datetime]:
         return 0, datetime.now(MARKET_OFFSET)
 
     def containers(self, numbers: Collection[int]) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO
 
 from nemflow.errors import ArchiveRefused, FileRefused
@@ -100,7 +100,7 @@ def _plain(member: Member, top: str, path: Path, unique: _Names) -> Item:
     name = unique(member.name)
     large = member.size > WHOLE_BYTES
     data = member.open() if large else member.read()
-    text = Text(name, data, member.sha256, name=PurePath(member.name).name)
+    text = Text(name, data, member.sha256, name=member.name.rpartition("/")[2])
     return Item(
         name,
         top,

@@ -123,27 +123,27 @@ def delivery_numbers(conn: sa.Connection, backend: Backend, count: int) -> range
 
 
 def begin(
-    conn: sa.Connection, backend: Backend, texts: pl.DataFrame, *, token: str, now: datetime
+    conn: sa.Connection, backend: Backend, texts: pl.DataFrame, *, now: datetime
 ) -> pl.DataFrame:
-    """Open one load per text.
+    """Make each text a known file and give it a load number; ``write_open`` or ``finish`` follow.
 
     Args:
         conn: a writing connection.
         backend: the engine.
         texts: delivery, name, sha256, size, profile, ``file`` (its number when known, else null).
-        token: the lease: who holds it may append and publish.
         now: the ledger's clock.
 
     Returns:
-        ``texts`` with ``file`` filled in and ``load``.
+        ``texts`` with ``file`` filled in and ``load``, in the same order.
     """
     first_load = backend.reserve(conn, load, texts.height)
     texts = texts.with_columns(_numbers(first_load, texts.height).alias("load"))
     new = texts.filter(pl.col("file").is_null())
+    if new.is_empty():
+        return texts
     old = texts.filter(pl.col("file").is_not_null())
     first_file = backend.reserve(conn, file, new.height)
     new = new.with_columns(_numbers(first_file, new.height).alias("file"))
-    stamp = pl.lit(now).cast(STAMP)
     backend.append(
         conn,
         file,
@@ -155,10 +155,16 @@ def begin(
             "delivery",
             id="file",
             state=pl.lit("loading"),
-            first_seen_at=stamp,
+            first_seen_at=pl.lit(now).cast(STAMP),
         ),
     )
-    texts = pl.concat([new, old]).sort("load") if old.height else new
+    return pl.concat([new, old]).sort("load") if old.height else new
+
+
+def write_open(
+    conn: sa.Connection, backend: Backend, texts: pl.DataFrame, *, token: str, now: datetime
+) -> None:
+    """Write the loads that ``begin`` numbered as open, leased to who holds ``token``."""
     backend.append(
         conn,
         load,
@@ -173,11 +179,10 @@ def begin(
             lease_token=pl.lit(token),
             lease_until=pl.lit(now + LEASE).cast(STAMP),
             parser_version=pl.lit(_version()),
-            started_at=stamp,
+            started_at=pl.lit(now).cast(STAMP),
         ),
     )
     backend.update(conn, delivery, texts.select("file", id="delivery", state=pl.lit("loading")))
-    return texts
 
 
 def begin_replay(
@@ -227,15 +232,23 @@ _HEADER = [
 ]
 
 
-def finish(conn: sa.Connection, backend: Backend, results: pl.DataFrame) -> tuple[int, datetime]:
+def finish(
+    conn: sa.Connection,
+    backend: Backend,
+    results: pl.DataFrame,
+    *,
+    arrivals: pl.DataFrame | None = None,
+) -> tuple[int, datetime]:
     """Settle loads: publish what was taken in, close what was rejected. The last thing to do.
 
     Args:
         conn: a writing connection that holds the loads (``begin`` or ``hold`` in this
             transaction).
         backend: the engine.
-        results: one row per load: file, load, delivery, state (loaded, partly_loaded,
+        results: one row per load: file, load, delivery, profile, state (loaded, partly_loaded,
             rejected), error, COUNTS, header columns, findings, nmis, first_day, last_day.
+        arrivals: their deliveries (columns of ``ARRIVAL``, and ``id``), when neither these nor
+            the loads are written yet: a load that begins and ends in one transaction.
 
     Returns:
         The commit number and its time; number 0 when nothing became visible.
@@ -243,18 +256,32 @@ def finish(conn: sa.Connection, backend: Backend, results: pl.DataFrame) -> tupl
     now = datetime.now(MARKET_OFFSET)
     stamp = pl.lit(now).cast(STAMP)
     visible = pl.col("state") != "rejected"
-    backend.update(
-        conn,
-        load,
-        results.select(
-            *COUNTS,
-            id="load",
-            state=pl.when(visible).then(pl.lit("published")).otherwise(pl.lit("rejected")),
-            lease_token=pl.lit(None, pl.String),
-            lease_until=pl.lit(None, STAMP),
-            finished_at=stamp,
-        ),
+    ended = results.select(
+        *COUNTS,
+        id="load",
+        state=pl.when(visible).then(pl.lit("published")).otherwise(pl.lit("rejected")),
+        finished_at=stamp,
     )
+    verdicts = results.select("state", "error", "file", id="delivery", finished_at=stamp)
+    no_lease = {"lease_token": pl.lit(None, pl.String), "lease_until": pl.lit(None, STAMP)}
+    if arrivals is None:
+        backend.update(conn, load, ended.with_columns(**no_lease))
+        backend.update(conn, delivery, verdicts.with_columns(**no_lease))
+    else:
+        begun = results.select(
+            "file",
+            "delivery",
+            "profile",
+            base="load",
+            kind=pl.lit("load"),
+            parser_version=pl.lit(_version()),
+            started_at=arrivals["received_at"],
+        )
+        backend.append(conn, load, pl.concat([ended, begun], how="horizontal"))
+        described = arrivals.drop("state", "error", "file", "finished_at", strict=False)
+        described = described.with_columns(attempts=pl.lit(1))
+        deliveries = described.join(verdicts, on="id", how="left", maintain_order="left")
+        backend.append(conn, delivery, deliveries)
     backend.update(
         conn,
         file,
@@ -270,18 +297,6 @@ def finish(conn: sa.Connection, backend: Backend, results: pl.DataFrame) -> tupl
             "last_day",
             id="file",
             loaded_at=pl.when(visible).then(stamp),
-        ),
-    )
-    backend.update(
-        conn,
-        delivery,
-        results.select(
-            "state",
-            "error",
-            id="delivery",
-            finished_at=stamp,
-            lease_token=pl.lit(None, pl.String),
-            lease_until=pl.lit(None, STAMP),
         ),
     )
     published = results.filter(visible)["load"].to_list()

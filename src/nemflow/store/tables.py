@@ -197,7 +197,6 @@ file = sa.Table(
     _column("first_seen_at", Stamp, "when it was first delivered", nullable=False),
     _column("loaded_at", Stamp, "when its load was published"),
     sa.Index("file_by_sha256", "sha256", unique=True),
-    sa.Index("file_by_state", "state", "id"),
     comment="One MDFF text (100 ... 900), recognised for ever by its bytes.",
 )
 

@@ -176,7 +176,6 @@ def upgrade() -> None:
         comment="One MDFF text (100 ... 900), recognised for ever by its bytes.",
     )
     op.create_index("file_by_sha256", "file", ["sha256"], unique=True)
-    op.create_index("file_by_state", "file", ["state", "id"])
     op.create_table(
         "load",
         sa.Column("id", BIG, primary_key=True, autoincrement=False, comment="its number"),
