@@ -286,7 +286,9 @@ def _later_twins(days: pl.DataFrame, found: Findings, seen: Seen) -> pl.DataFram
     """
     now = _remembered(days).with_columns(days.select("src", "nmi", "suffix", "day", "row"))
     if seen.days:
-        again = pl.concat([old.filter(pl.col("key").is_in(now["key"].implode())) for old in seen.days])
+        again = pl.concat(
+            [old.filter(pl.col("key").is_in(now["key"].implode())) for old in seen.days]
+        )
         who = now.select("key", "src", "nmi", "suffix", "day").unique("key")
         old = again.join(who, on="key").with_columns(pl.lit(None, pl.UInt32).alias("row"))
         now = pl.concat([old.select(now.columns), now])

@@ -153,14 +153,29 @@ def _check_decimals(rows: pl.DataFrame, found: Findings, scale: int) -> None:
         "allowed", maintain_order=True
     ):
         step = 10 ** (scale - decimals)
-        too_fine = pl.col("values").list.eval(pl.element() % step != 0).list.any()
-        parts.append(part.filter(too_fine))
+        parts.append(_with_first(part, pl.element() % step != 0, scale))
     found.add(
         pl.concat(parts),
-        Check("I006", pl.lit(value=True), "IntervalValue1", None,
-              pl.format("values have more decimals than the {} that {} allows",
+        Check("I006", pl.lit(value=True), pl.col("field"), pl.col("value"),
+              pl.format("more decimals than the {} that {} allows",
                         pl.col("allowed"), pl.col("uom"))),
     )  # fmt: skip
+
+
+def _with_first(days: pl.DataFrame, bad: pl.Expr, scale: int) -> pl.DataFrame:
+    """The days that have a value for which ``bad`` holds, with its field name and itself."""
+    places = pl.col("values").list.eval(bad.fill_null(value=False))
+    days = days.with_columns(places.alias("bad")).filter(pl.col("bad").list.any())
+    place = pl.col("bad").list.arg_max()
+    value = pl.col("values").list.get(place).cast(pl.Int128)
+    text = value.reinterpret(dtype=pl.Decimal(38, scale)).cast(pl.String)
+    return days.with_columns(
+        pl.format("IntervalValue{}", place + 1).alias("field"),
+        pl.when(text.str.contains(".", literal=True))
+        .then(text.str.strip_chars_end("0").str.strip_chars_end("."))
+        .otherwise(text)
+        .alias("value"),
+    )
 
 
 def _check_limits(
@@ -170,11 +185,15 @@ def _check_limits(
     for (suffix, unit), highest in limits.items():
         stream = pl.col("suffix") == suffix if suffix != "*" else pl.lit(value=True)
         bound = int(highest.scaleb(scale))
-        found.run(
-            rows.filter(stream & (pl.col("uom") == unit)),
-            [Check("I007", pl.col("values").list.max() > bound, "IntervalValue1", None,
-                   f"a value above the limit of {highest} {unit} set for this stream")],
-        )  # fmt: skip
+        above = rows.filter(
+            stream & (pl.col("uom") == unit) & (pl.col("values").list.max() > bound)
+        )
+        if not above.is_empty():
+            found.add(
+                _with_first(above, pl.element() > bound, scale),
+                Check("I007", pl.lit(value=True), pl.col("field"), pl.col("value"),
+                      f"above the limit of {highest} {unit} set for this stream"),
+            )  # fmt: skip
 
 
 def check_gaps(rows: pl.DataFrame, found: Findings) -> None:
@@ -199,16 +218,16 @@ def check_gaps(rows: pl.DataFrame, found: Findings) -> None:
         .group_by("row", "src", "target", maintain_order=True)
         .agg(pl.col("interval").first().alias("first"), pl.len().alias("count"))
     )
-    more = pl.format(
-        "the value is missing, as are {} more of this record; they are kept as null, never 0",
-        pl.col("count") - 1,
+    more = (
+        pl.when(pl.col("count") > 1)
+        .then(pl.format(" ({} values of this record)", pl.col("count")))
+        .otherwise(pl.lit(""))
     )
     found.add(
         missing,
         Check("I004", pl.lit(value=True), pl.format("IntervalValue{}", pl.col("first")),
               pl.lit(""),
-              pl.when(pl.col("count") > 1).then(more)
-              .otherwise(pl.lit("the value is missing; it is kept as null, never 0"))),
+              pl.format("the value is missing{}; it is kept as null, never 0", more)),
     )  # fmt: skip
 
 

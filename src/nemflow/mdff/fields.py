@@ -70,21 +70,18 @@ def split(rows: pl.DataFrame, count: int, found: Findings) -> pl.DataFrame:
 
 def tidy(rows: pl.DataFrame, found: Findings) -> pl.DataFrame:
     """The same rows with quotes taken off and noted; blanks are noted, trimmed by the caller."""
-    text = pl.col("text")
-    found.run(
-        rows,
-        [
-            Check("F016", text.str.contains('"', literal=True), "", None,
-                  "quoted fields; the format has no quoting"),
-            Check("F017", text.str.contains(SPACED), "", None, "blanks round a field"),
-        ],
-    )  # fmt: skip
     lines = rows["text"]
     quoted = lines.str.contains('"', literal=True).arg_true()
-    if quoted.is_empty():
-        return rows
-    plain = [unquoted(line) for line in lines.gather(quoted)]
-    return rows.with_columns(lines.clone().scatter(quoted, plain))
+    if not quoted.is_empty():
+        found.add(
+            rows[quoted],
+            Check("F016", pl.lit(value=True), "", None, "quoted fields; the format has no quoting"),
+        )
+        plain = [unquoted(line) for line in lines.gather(quoted)]
+        rows = rows.with_columns(lines.clone().scatter(quoted, plain))
+    spaced = pl.col("text").str.contains(SPACED)
+    found.run(rows, [Check("F017", spaced, "", None, "blanks round a field")])
+    return rows
 
 
 def date_of(text: pl.Expr) -> pl.Expr:

@@ -44,7 +44,8 @@ class Check:
 
     ``bad`` is true (null counts as false) where the rule is met; ``message`` may be a plain
     sentence or an expression; ``severity`` overrides the profile's where the rule depends on
-    more than the profile.
+    more than the profile. All but ``bad`` are evaluated over the bad rows only, so they may not
+    look at neighbours (shift, over).
     """
 
     rule: str

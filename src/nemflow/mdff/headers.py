@@ -78,7 +78,7 @@ def read_headers(
             Check("F007", future, "DateTime", stamp,
                   "more than a day in the future, so not trusted"),
             Check("F015", pl.col("padded") > 0, "", None,
-                  pl.format("{} empty fields after the last one", pl.col("padded"))),
+                  pl.format("empty fields after the last one: {}", pl.col("padded"))),
             *parties,
         ],
     )  # fmt: skip

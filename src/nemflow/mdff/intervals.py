@@ -253,7 +253,7 @@ def _width_checks(per_day: int) -> list[Check]:
         Check("I001", pl.col("used") > full, "", pl.col("used").cast(pl.String),
               pl.format("{} fields, {} expected", pl.col("used"), full)),
         Check("F015", (pl.col("given") > full) & (pl.col("used") <= full), "", None,
-              pl.format("{} empty fields after the last one", pl.col("given") - full)),
+              pl.format("empty fields after the last one: {}", pl.col("given") - full)),
     ]  # fmt: skip
 
 

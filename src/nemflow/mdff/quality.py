@@ -116,7 +116,7 @@ def read_events(rows: pl.DataFrame, days: pl.DataFrame, found: Findings) -> pl.D
             Check("Q012", given != 6, "", given.cast(pl.String),
                   pl.format("{} fields, 6 expected", given)),
             Check("F015", pl.col("padded") > 0, "", None,
-                  pl.format("{} empty fields after the last one", pl.col("padded"))),
+                  pl.format("empty fields after the last one: {}", pl.col("padded"))),
             Check("Q008", ~in_range, "StartInterval", numbers,
                   pl.format("the range must lie within intervals 1 to {}", pl.col("per_day"))),
             *flag_checks("", forbidden="V", on=pl.col("day")),

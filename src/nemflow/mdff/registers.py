@@ -70,7 +70,7 @@ def _read(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
             Check("A001", pl.col("given") != 23, "", pl.col("given").cast(pl.String),
                   pl.format("{} fields, 23 expected", pl.col("given"))),
             Check("F015", pl.col("padded") > 0, "", None,
-                  pl.format("{} empty fields after the last one", pl.col("padded"))),
+                  pl.format("empty fields after the last one: {}", pl.col("padded"))),
         ],
     )  # fmt: skip
     rows = rows.filter(pl.col("given") >= 19)
@@ -275,14 +275,16 @@ def _check_chain(reads: pl.DataFrame, found: Findings) -> pl.DataFrame:
     register = ["src", "nmi", "suffix", "register_id", "meter_serial"]
     chain = reads.sort(*register, "previous_at", "version_at", maintain_order=True)
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in register)
-    meets = same & (pl.col("current_at").shift(1) == pl.col("previous_at"))
+    chain = chain.with_columns(
+        meets=same & (pl.col("current_at").shift(1) == pl.col("previous_at")),
+        before=pl.col("current_read").shift(1),
+    )
     found.run(
         chain,
         [
-            Check("A009", meets & (pl.col("current_read").shift(1) != pl.col("previous_read")),
+            Check("A009", pl.col("meets") & (pl.col("before") != pl.col("previous_read")),
                   "PreviousRegisterRead", pl.col("previous_read"),
-                  pl.format("the period before ended with {}",
-                            pl.col("current_read").shift(1).fill_null(""))),
+                  pl.format("the period before ended with {}", pl.col("before"))),
         ],
     )  # fmt: skip
     doubled = reads.filter(pl.struct(KEY).is_duplicated())
@@ -331,7 +333,7 @@ def read_service_events(rows: pl.DataFrame, parents: pl.DataFrame, found: Findin
             Check("B003", pl.col("given") != 5, "", pl.col("given").cast(pl.String),
                   pl.format("{} fields, 5 expected", pl.col("given"))),
             Check("F015", pl.col("padded") > 0, "", None,
-                  pl.format("{} empty fields after the last one", pl.col("padded"))),
+                  pl.format("empty fields after the last one: {}", pl.col("padded"))),
             Check("B001", is500 & ~code.is_in(known), "TransCode", pl.col("f2"),
                   "not a TransCode of the format"),
             Check("B001", ~is500 & ~code.is_in(known), "PreviousTransCode", pl.col("f2"),

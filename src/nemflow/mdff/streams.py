@@ -155,7 +155,7 @@ def _interval_checks() -> list[Check]:
         Check("N010", given > 10, "", given.cast(pl.String),
               pl.format("{} fields, 10 expected", given)),
         Check("F015", pl.col("padded") > 0, "", None,
-              pl.format("{} empty fields after the last one", pl.col("padded"))),
+              pl.format("empty fields after the last one: {}", pl.col("padded"))),
         Check("N007", unknown_length, "IntervalLength", pl.col("f9"), "5, 15 or 30 expected"),
         Check("N016", ~unknown_length & (pl.col("f9").str.len_chars() > 1)
               & pl.col("f9").str.starts_with("0"), "IntervalLength", pl.col("f9"),
