@@ -189,9 +189,7 @@ def test_show_sums_the_same_in_small_chunks(monkeypatch) -> None:
     """A file read in many pieces gives the answer of the file read at once."""
     make(days=120, nmis=2, estimated=0.2)
     whole = json.loads(run("show", "a.csv", "--json"))
-    monkeypatch.setattr("nemflow.library.CHUNK_BYTES", 65_536)
-    scan = nemflow.scan
-    monkeypatch.setattr(nemflow, "scan", lambda *a, **k: scan(*a, chunk_bytes=65_536, **k))
+    monkeypatch.setattr("nemflow.cli.reading._CHUNK_BYTES", 65_536)
     assert json.loads(run("show", "a.csv", "--json")) == whole
 
 
@@ -432,7 +430,7 @@ def test_a_failed_conversion_leaves_what_was_there(monkeypatch) -> None:
     def stop(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nemflow.cli.tables.spreadsheet_safe", stop)
+    monkeypatch.setattr("nemflow.cli.tables._with_times_as_text", stop)
     assert "nothing half" in run("convert", "a.csv", "-o", "o.csv", code=130)
     assert Path("o.csv").read_text(encoding="utf-8") == "mine"
     assert sorted(path.name for path in Path().iterdir()) == ["a.csv", "o.csv"]

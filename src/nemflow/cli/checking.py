@@ -92,7 +92,7 @@ def _report(out: Output, summary: LoadSummary, profile: str, *, every: bool) -> 
         "bold yellow" if bad else "bold green",
     )
     if not findings.is_empty():
-        out.say(f"More on a rule: nemflow explain {findings['rule'][0]}", "dim")
+        out.command("More on a rule: ", f"nemflow explain {findings['rule'][0]}")
 
 
 def _row(each: FileOutcome) -> dict[str, Any]:

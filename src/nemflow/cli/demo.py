@@ -49,11 +49,16 @@ def demo(
         _run(out, "load", str(deliveries), *store)
     with _step(out, 3, "What was kept out has a home, a reason and a way back"):
         _run(out, "quarantine", *store)
-        _run(out, "explain", "I001")
+        _run(out, "explain", "I004")
+        number, text = _a_missing_value(db)
+        mended = folder / "mended.txt"
+        mended.write_text(text.replace(",,", ",0.2,", 1), encoding="utf-8")
+        out.say(f"The sender tells us the missing value; the mended record is in {mended}:")
+        _run(out, "replay", "--edit", f"{number}={mended}", *store)
     with _step(out, 4, "Read a year of a solar house back, and one of its days"):
         _run(out, "readings", made.HOUSE, *store, "--suffix", "E1", "--chart")
         day = ["--from", "2025-03-30", "--to", "2025-03-30"]
-        _run(out, "readings", made.HOUSE, *store, *day, "--resolution", "day")
+        _run(out, "readings", made.HOUSE, *store, "--suffix", "B1", *day, "--chart")
     with _step(out, 5, "A day that was estimated, then corrected; both versions are kept"):
         which = ["versions", made.CORRECTED, "--day", str(made.CORRECTED_DAY), *store]
         _run(out, *which, "--suffix", "E1")
@@ -66,7 +71,7 @@ def demo(
     out.say()
     out.say("Try next:", "bold green")
     for command in _next_steps(deliveries, store):
-        out.say(f"  nemflow {shlex.join(command)}")
+        out.command("  ", f"nemflow {shlex.join(command)}", "")
 
 
 def _next_steps(deliveries: Path, store: list[str]) -> Iterator[list[str]]:
@@ -108,11 +113,20 @@ def _run(out: Output, *command: str) -> None:
     """Show a command and run it, in this process; only our fault stops the tour."""
     from nemflow.cli.root import app
 
-    out.say(f"$ nemflow {shlex.join(command)}", "bold")
+    out.command("$ ", f"nemflow {shlex.join(command)}", "bold")
     code = app(list(command), prog_name="nemflow", standalone_mode=False)
     if isinstance(code, int) and code > 1:
         raise typer.Exit(code)
     out.say()
+
+
+def _a_missing_value(db: Path) -> tuple[int, str]:
+    """The number and the text of the quarantined record that lacks a value."""
+    from nemflow.store import open_store
+
+    with open_store(str(db), create=False) as store:
+        row = store.quarantine(rule="I004").row(0, named=True)
+    return row["quarantine"], row["raw"]
 
 
 def _delivery_of(db: Path, name: str) -> str:

@@ -130,7 +130,7 @@ def files(
     out.rows(_FILES, rows, empty=f"No files. Load some: {again('load PATH', db)}")
     if not rows.is_empty():
         newest = f"file {rows['file'][0]}"
-        out.say(f"One in full: {again(newest, db)}", "dim")
+        out.command("One in full: ", again(newest, db))
 
 
 def file(

@@ -84,4 +84,4 @@ def report(out: Output, summary: LoadSummary, *, every: bool, db: str | None) ->
     print_findings(out, summary.findings, every=every)
     if not summary.ok and not summary.dry_run:
         out.say()
-        out.say(f"What was kept out: {again('quarantine', db)}", "dim")
+        out.command("What was kept out: ", again("quarantine", db))

@@ -61,7 +61,7 @@ def explain(
     if rule is None:
         out.rows(_RULE_COLUMNS, [_as_row(each) for each in rules.RULES.values()])
         out.say("F file refused, D day kept out, W warning, - not reported.", "dim")
-        out.say("One of them in full: nemflow explain I001", "dim")
+        out.command("One of them in full: ", "nemflow explain I001")
     elif out.for_people:
         out.say(rules.explain(rule))
     else:

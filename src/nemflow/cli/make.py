@@ -9,6 +9,7 @@ Look next: :mod:`nemflow.mdff.generate`.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import zipfile
 from enum import StrEnum
@@ -127,7 +128,7 @@ def generate(
         "broken_rules": rules,
     }
     out.rows(_WRITTEN, [row])
-    out.say(f"Look at it: nemflow show {target}", "dim")
+    out.command("Look at it: ", f"nemflow show {shlex.quote(str(target))}")
 
 
 def _save(text: bytes, target: Path) -> None:

@@ -91,6 +91,18 @@ class Output:
         else:
             write(printable(text) + "\n")
 
+    def command(self, before: str, command: str, style: str = "dim") -> None:
+        """A command to type, for people; never folded, so that it can be copied."""
+        if not self.for_people:
+            return
+        text = printable(before + command)
+        if on_terminal():
+            from rich.text import Text
+
+            console().print(Text(text, style=style), soft_wrap=True)
+        else:
+            write(text + "\n")
+
     def draw(self, picture: Any) -> None:
         """A rich renderable (a chart) for people; colours only on a terminal."""
         if self.for_people:

@@ -174,7 +174,9 @@ class Picture:
         length, values = self.average_day()
         if any(value is not None for value in values):
             unit = f"{self.uom} per {length} min" if sums(self.uom) else self.uom
-            out.draw(charts.profile(values, title=f"{name}: the average day", unit=unit))
+            days = list(self._days)
+            title = f"{name}: {days[0] if len(days) == 1 else 'the average day'}"
+            out.draw(charts.profile(values, title=title, unit=unit))
             out.say()
         if len(self._days) > 1:
             unit = f"{self.uom} per day" if sums(self.uom) else f"{self.uom}, mean of the day"

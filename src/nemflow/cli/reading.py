@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nemflow.cli.options import all_there
 from nemflow.cli.progress import progress_bar
@@ -21,6 +21,9 @@ from nemflow.events import Progress
 if TYPE_CHECKING:
     from nemflow.mdff.meterdata import MeterData
     from nemflow.settings import Settings
+
+#: Small enough that the readings of a piece, one row each, take little memory.
+_CHUNK_BYTES: Final = 2 * 1024 * 1024
 
 
 def chunks(paths: Sequence[Path], chosen: Settings, doing: str) -> Iterator[MeterData]:
@@ -36,9 +39,13 @@ def chunks(paths: Sequence[Path], chosen: Settings, doing: str) -> Iterator[Mete
     days = 0
     with progress_bar(doing) as progress:
         for number, path in enumerate(paths):
-            for data in nemflow.scan(
-                path, profile=chosen.profile or "portal", limits=chosen.limits
-            ):
+            scanned = nemflow.scan(
+                path,
+                chunk_bytes=_CHUNK_BYTES,
+                profile=chosen.profile or "portal",
+                limits=chosen.limits,
+            )
+            for data in scanned:
                 days += data.frame_days.height + data.register_reads.height
                 progress(Progress(str(path), number, days, 0, None))
                 yield data

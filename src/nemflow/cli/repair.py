@@ -90,8 +90,8 @@ def quarantine(
     if not rows.is_empty():
         first = rows["rules"].explode().drop_nulls()
         if not first.is_empty():
-            out.say(f"Why: nemflow explain {first[0]}", "dim")
-        out.say(f"After a fix: {again('replay', db)} [--edit ID=corrected.txt]", "dim")
+            out.command("Why: ", f"nemflow explain {first[0]}")
+        out.command("After a fix: ", f"{again('replay', db)} [--edit ID=corrected.txt]")
 
 
 def replay(
@@ -158,7 +158,7 @@ def undo(
     with open_to_read(ctx, db) as store:
         change = pipeline.undo(store, a_number_or_hash(which))
     _say(out, change, f"Undone: delivery {_ids(change)}.")
-    out.say(f"Back again with: {again(f'redo {which}', db)}", "dim")
+    out.command("Back again with: ", again(f"redo {which}", db))
 
 
 def redo(

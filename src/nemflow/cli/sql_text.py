@@ -30,7 +30,7 @@ from nemflow.mdff.codes import INTERVAL_KINDS, UNITS
 from nemflow.mdff.meterdata import MARKET, MeterData
 
 _ROWS_PER_INSERT: Final = 500
-_ROWS_AT_ONCE: Final = 2_000_000
+_ROWS_AT_ONCE: Final = 400_000
 _STAMP: Final = "%Y-%m-%d %H:%M:%S"
 
 _SIMPLE_HEAD: Final = """\

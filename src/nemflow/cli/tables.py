@@ -2,9 +2,8 @@
 
 Why: one long table that any tool reads.
 
-Promises: bounded memory (CSV and JSON lines are appended to; Parquet and Arrow are put together
-from parts on disk); times are market time with their offset; in CSV, a text that a spreadsheet
-would run as a formula gets a leading ``'``.
+Promises: bounded memory, one pass; times are market time with their offset; in CSV, a text that a
+spreadsheet would run as a formula gets a leading ``'``; a float is the nearest to the decimal.
 
 Look next: ``MeterData.readings`` for the columns.
 """
@@ -14,14 +13,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from nemflow.mdff.meterdata import MARKET, MeterData
 
+if TYPE_CHECKING:
+    from polars.schema import Schema
+
 _FORMULA: Final = r"^[=+\-@\t\x00\r\n]"
 _STAMP: Final = "%Y-%m-%dT%H:%M:%S%:z"
+_TIME: Final = pl.Datetime("us", MARKET)
 
 
 def write_table(form: str, chunks: Iterator[MeterData], draft: Path, *, exact: bool) -> int:
@@ -29,26 +32,34 @@ def write_table(form: str, chunks: Iterator[MeterData], draft: Path, *, exact: b
 
     NEM12 days become readings. Files that hold register reads only (NEM13) become those.
     """
-    tables = _tables(chunks, exact=exact)
+    tables = _tables(chunks, exact=exact, guarded=form == "csv")
     if form in ("csv", "jsonl"):
         return _append(form, tables, draft)
-    return _assemble(form, tables, draft)
+    if exact:
+        return _assemble(form, tables, draft)
+    return _stream(form, tables, draft)
 
 
-def _tables(chunks: Iterator[MeterData], *, exact: bool) -> Iterator[pl.DataFrame]:
-    """One table per chunk, all of one kind: the kind of the first chunk that has rows."""
+def _tables(chunks: Iterator[MeterData], *, exact: bool, guarded: bool) -> Iterator[pl.DataFrame]:
+    """One table per chunk, all of one kind: the kind of the first chunk that has rows.
+
+    ``guarded``: texts are safe for spreadsheets.
+    """
     reads_only: bool | None = None
     for data in chunks:
-        if reads_only is None and not (
-            data.frame_days.is_empty() and data.register_reads.is_empty()
-        ):
+        if data.frame_days.is_empty() and data.register_reads.is_empty():
+            continue
+        if reads_only is None:
             reads_only = data.frame_days.is_empty()
         table = data.register_reads if reads_only else data.readings(exact=True)
         if not exact:  # from the decimal, which gives the nearest float: 0.285, not 0.28500…03
             table = table.with_columns(pl.col(pl.Decimal).cast(pl.Float64))
+        rules = pl.col("rejected_by")
+        table = table.with_columns(pl.when(rules.list.len() > 0).then(rules.list.join(" ")))
+        if guarded and (reads_only or _has_formula(data)):
+            table = spreadsheet_safe(table)
         if not table.is_empty():
-            rules = pl.col("rejected_by")
-            yield table.with_columns(pl.when(rules.list.len() > 0).then(rules.list.join(" ")))
+            yield table
 
 
 def _append(form: str, tables: Iterator[pl.DataFrame], draft: Path) -> int:
@@ -56,21 +67,47 @@ def _append(form: str, tables: Iterator[pl.DataFrame], draft: Path) -> int:
     rows = 0
     with draft.open("wb") as out:
         for table in tables:
+            text = _with_times_as_text(table)
             if form == "csv":
-                spreadsheet_safe(table).write_csv(
-                    out,
-                    include_header=rows == 0,
-                    datetime_format=_STAMP,
-                    float_scientific=False,
-                )
+                text.write_csv(out, include_header=rows == 0, float_scientific=False)
             else:
-                _with_times_as_text(table).write_ndjson(out)
+                text.write_ndjson(out)
             rows += table.height
     return rows
 
 
+def _stream(form: str, tables: Iterator[pl.DataFrame], draft: Path) -> int:
+    """Binary forms: one table after the other through polars' streaming engine."""
+    from polars.io.plugins import register_io_source
+
+    rows = 0
+    stopped: list[BaseException] = []
+    first = next(tables)
+
+    def source(*_: object) -> Iterator[pl.DataFrame]:
+        nonlocal rows
+        try:
+            rows += first.height
+            yield first
+            for table in tables:
+                rows += table.height
+                yield table
+        except BaseException as error:  # told below in its own words, not in polars'
+            stopped.append(error)
+            raise
+
+    schema: Schema = first.schema
+    try:
+        _sink(form, register_io_source(source, schema=schema), draft)
+    except Exception:
+        if stopped:
+            raise stopped[0] from None
+        raise
+    return rows
+
+
 def _assemble(form: str, tables: Iterator[pl.DataFrame], draft: Path) -> int:
-    """Binary forms: parts on disk, then one file, streamed."""
+    """Binary forms whose decimals differ from chunk to chunk: parts on disk, then one file."""
     rows = 0
     with tempfile.TemporaryDirectory(dir=draft.parent, prefix=".nemflow-") as folder:
         parts = []
@@ -79,12 +116,16 @@ def _assemble(form: str, tables: Iterator[pl.DataFrame], draft: Path) -> int:
             table.write_parquet(part, compression="lz4")
             parts.append(pl.scan_parquet(part))
             rows += table.height
-        whole = pl.concat(parts, how="vertical_relaxed")
-        if form == "parquet":
-            whole.sink_parquet(draft)
-        else:
-            whole.sink_ipc(draft)
+        _sink(form, pl.concat(parts, how="vertical_relaxed"), draft)
     return rows
+
+
+def _sink(form: str, rows: pl.LazyFrame, draft: Path) -> None:
+    """Write rows as they come."""
+    if form == "parquet":
+        rows.sink_parquet(draft)
+    else:
+        rows.sink_ipc(draft)
 
 
 def spreadsheet_safe(table: pl.DataFrame) -> pl.DataFrame:
@@ -95,6 +136,20 @@ def spreadsheet_safe(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _has_formula(data: MeterData) -> bool:
+    """Whether any text of the days would be run: asked once per day, not once per reading."""
+    days = data.frame_days
+    reasons = days["spans"].explode().struct.field("reason_text")
+    texts = [*days.select(pl.col(pl.String)), reasons]
+    return any(bool(text.str.contains(_FORMULA).any()) for text in texts)
+
+
 def _with_times_as_text(table: pl.DataFrame) -> pl.DataFrame:
-    """Times in ISO form with their offset."""
-    return table.with_columns(pl.col(pl.Datetime("us", MARKET)).dt.to_string(_STAMP))
+    """Times in ISO form with their offset; each different time is spelt once."""
+    columns = [name for name, dtype in table.schema.items() if dtype == _TIME]
+    spelt = []
+    for name in columns:
+        times = table[name].unique()
+        texts = times.dt.to_string(_STAMP)
+        spelt.append(pl.col(name).replace_strict(times, texts, return_dtype=pl.String))
+    return table.with_columns(spelt)
