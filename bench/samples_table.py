@@ -26,8 +26,8 @@ most of them what senders really emit or their test cases. They are not part of 
 names are relative to the samples folder, and nothing of their content is repeated here.
 
 *days* are the 300 records of a file (for NEM13 and consumption data: its 250 records), and how
-many of them a rule keeps out of a load; *rules* are the ids that were met, with their number. Look one up
-with `nemflow explain I001`. *refused* means that the file cannot be read as MDFF at all.
+many of them a rule keeps out of a load; *rules* are the ids that were met, with their number. Look
+one up with `nemflow explain I001`. *refused* means that the file cannot be read as MDFF at all.
 
 | profile | read without rejects | read with rejects | refused | days read | days rejected |
 |---|---|---|---|---|---|

@@ -25,16 +25,19 @@ HERE = Path(__file__).parent
 COLUMNS = 84
 
 #: Rich's own template without its web font: a picture must not fetch anything.
-TEMPLATE = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+TEMPLATE = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: 'DejaVu Sans Mono', Menlo, Consolas, monospace;
   font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
 .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: arial; }}
 {styles}
 </style>
-<defs><clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" /></clipPath>{lines}</defs>
+<defs><clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}"
+  height="{terminal_height}" /></clipPath>{lines}</defs>
 {chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+<g transform="translate({terminal_x}, {terminal_y})"
+  clip-path="url(#{unique_id}-clip-terminal)">
 {backgrounds}
 <g class="{unique_id}-matrix">{matrix}</g></g></svg>
 """
@@ -42,8 +45,9 @@ TEMPLATE = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="h
 
 def picture(name: str, words: list[str], folder: Path, lines: int | None = None) -> None:
     """Run ``nemflow WORDS`` and write what it prints as docs/pictures/NAME.svg."""
-    environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
-    run = subprocess.run(
+    forced = {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
+    environment = os.environ | forced
+    run = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-m", "nemflow.cli", *words],
         cwd=folder,
         env=environment,
@@ -65,8 +69,9 @@ def main() -> None:
     """Make every picture."""
     with tempfile.TemporaryDirectory() as where:
         folder = Path(where)
-        text = nemflow.generate(days=365, start=date(2025, 7, 1), streams=("E1", "B1"), seed=7,
-                                substituted=0.02)
+        text = nemflow.generate(
+            days=365, start=date(2025, 7, 1), streams=("E1", "B1"), seed=7, substituted=0.02
+        )
         (folder / "solar-house.csv").write_bytes(text)
         broken = nemflow.generate(nmis=2, days=10, seed=3, break_it=["I001", "I004", "Q008"])
         (folder / "broken.csv").write_bytes(broken)

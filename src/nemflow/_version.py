@@ -1,3 +1,3 @@
-"""The one place the version is written; the wheel, the CLI and the load's parser version read it."""
+"""The one place the version is written; the wheel, the CLI and the store's loads read it."""
 
 __version__ = "0.1.0"
