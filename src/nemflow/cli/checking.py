@@ -111,11 +111,11 @@ def _verdict(each: FileOutcome) -> str:
     """What a load would do with the file."""
     if each.duplicate_of:
         return f"same content as {each.duplicate_of}"
+    if each.rules:
+        return ", ".join(f"{rule} x{n}" for rule, n in each.rules.items())
     if each.error:
         return f"refused: {each.error}"
-    if not each.ok:
-        return ", ".join(f"{rule} x{n}" for rule, n in each.rules.items()) or "refused"
-    return "fine"
+    return "fine" if each.ok else "refused"
 
 
 def _documents(summary: LoadSummary) -> list[dict[str, Any]]:

@@ -79,6 +79,12 @@ def counts_by_severity(findings: pl.DataFrame) -> dict[str, int]:
     return {severity: counted[severity] for severity in "FDW" if counted.get(severity)}
 
 
+def warnings_in_words(findings: pl.DataFrame) -> str:
+    """The warnings by rule: ``F014 x31, I008 x210``; empty when there are none."""
+    warnings = findings.filter(findings["severity"] == "W")["rule"].value_counts().sort("rule")
+    return ", ".join(f"{rule} x{n:,}" for rule, n in warnings.iter_rows())
+
+
 def in_words(findings: pl.DataFrame) -> str:
     """``1 that refuses a file, 3 that keep a day out, 12 warnings``."""
     words = {

@@ -2,8 +2,8 @@
 
 Why: the one command that changes what is known.
 
-Promises: ``--dry-run`` gives the same account and writes nothing; Ctrl-C leaves nothing half
-loaded; exit 1 when anything was rejected.
+Promises: ``--dry-run`` gives the same account and every finding, and writes nothing; Ctrl-C leaves
+nothing half loaded; exit 1 when anything was rejected.
 
 Look next: :func:`nemflow.pipeline.load`; ``summary.py`` and ``findings.py`` for what is printed.
 """
@@ -72,7 +72,7 @@ def load(
 
 def report(out: Output, summary: LoadSummary, *, every: bool, db: str | None) -> None:
     """Print the account and, to people, the findings and where to go next."""
-    from nemflow.cli.findings import print_findings
+    from nemflow.cli.findings import print_findings, warnings_in_words
     from nemflow.cli.summary import print_summary
 
     if out.form == "json":
@@ -81,7 +81,13 @@ def report(out: Output, summary: LoadSummary, *, every: bool, db: str | None) ->
     if summary.dry_run:
         out.say("Dry run: nothing was written.", "bold")
     print_summary(out, summary, every=every)
-    print_findings(out, summary.findings, every=every)
+    if every or summary.dry_run:
+        print_findings(out, summary.findings, every=every)
+    else:
+        print_findings(out, summary.findings.filter(summary.findings["severity"] != "W"))
+        if words := warnings_in_words(summary.findings):
+            out.say()
+            out.say(f"Warnings: {words}; --all shows them.", "cyan")
     if not summary.ok and not summary.dry_run:
         out.say()
         out.command("What was kept out: ", again("quarantine", db))

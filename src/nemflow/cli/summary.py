@@ -12,6 +12,7 @@ Look next: :class:`nemflow.pipeline.LoadSummary`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,9 @@ def print_summary(out: Output, summary: LoadSummary, *, every: bool = False) -> 
         return
     shown, left_out = _worth_showing(rows, every=every)
     if left_out:
-        out.say(f"{count(left_out, 'file')} loaded whole; --all lists them.")
-    out.rows(COLUMNS, shown, empty="" if left_out else "No files.")
+        out.say(f"{left_out}; --all lists them.")
+    if shown or not rows:
+        out.rows(COLUMNS, shown, empty="No files.")
     out.say()
     if len(rows) > 1:
         states = ", ".join(f"{n:,} {_words(state)}" for state, n in summary.states.items())
@@ -79,12 +81,14 @@ def balance(noun: str, counts: Counts) -> str:
     )
 
 
-def _worth_showing(rows: Sequence[Any], *, every: bool) -> tuple[list[Any], int]:
-    """The rows to list, and how many whole files are only counted."""
+def _worth_showing(rows: Sequence[Any], *, every: bool) -> tuple[list[Any], str]:
+    """The rows to list, and in words the files that are only counted."""
     if every or len(rows) <= MANY:
-        return list(rows), 0
-    shown = [row for row in rows if row["state"] != "loaded"]
-    return shown, len(rows) - len(shown)
+        return list(rows), ""
+    fine = Counter(row["state"] for row in rows if row["state"] in ("loaded", "duplicate"))
+    words = {"loaded": "loaded whole", "duplicate": "known already"}
+    left_out = [f"{count(n, 'file')} {words[state]}" for state, n in fine.items()]
+    return [row for row in rows if row["state"] not in fine], ", ".join(left_out)
 
 
 def _row(each: FileOutcome) -> dict[str, Any]:
@@ -115,11 +119,11 @@ def _reasons(each: FileOutcome) -> Iterable[str]:
         yield f"same content as delivery {each.duplicate_of_delivery}"
     elif each.duplicate_of:
         yield f"same content as {each.duplicate_of}"
-    if each.error:
+    if each.rules:
+        yield ", ".join(f"{rule} x{n}" for rule, n in each.rules.items())
+    elif each.error:
         rule, colon, _ = each.error.partition(": ")
         yield rule if colon and _RULE_ID.fullmatch(rule) else each.error
-    elif each.rules:
-        yield ", ".join(f"{rule} x{n}" for rule, n in each.rules.items())
     if each.reads.read:
         reads = each.reads
         yield (
