@@ -228,6 +228,20 @@ def test_convert_to_tables() -> None:
     assert len(Path("o.csv").read_text(encoding="utf-8").splitlines()) == wanted.height + 1
 
 
+def test_a_table_holds_one_kind_and_says_what_it_leaves() -> None:
+    """Interval data and register reads do not mix; what is not written is counted and said."""
+    make("a.csv", days=2)
+    make("r.csv", kind="NEM13", days=91)
+    reads = nemflow.read("r.csv").register_reads.height
+    run("convert", "r.csv", "-o", "o.csv")
+    assert table("o.csv")[0]["current_read"]
+    said = f"{reads} register reads (NEM13) not written"
+    assert said in run("convert", "a.csv", "r.csv", "-o", "o.sql")
+    assert said in run("convert", "a.csv", "r.csv", "-o", "o.csv")
+    said = "4 days of interval data not written"
+    assert said in run("convert", "r.csv", "a.csv", "-o", "o.csv")
+
+
 def test_convert_exact_keeps_decimals() -> None:
     """``--exact`` writes decimals; nothing passes through a float."""
     make(days=1)

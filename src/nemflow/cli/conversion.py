@@ -10,6 +10,7 @@ Look next: ``convert.py``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import polars as pl
@@ -29,7 +30,7 @@ class Tally:
         self.reads = 0  #: kept
         self.left_out = 0  #: days and register reads that a rule rejects
         self.late_twins = 0  #: days written before a later chunk showed them to be twins (I009)
-        self._rejected = 0
+        self.missed: Counter[str] = Counter()  #: kept ``days`` and ``reads`` of another kind
         self._keys: list[pl.Series] = []
 
     def kept(self, chunks: Iterator[MeterData]) -> Iterator[MeterData]:
@@ -74,6 +75,16 @@ class Tally:
             lines.append(
                 f"{count(self.late_twins, 'day')} contradicted later in the same file (I009) "
                 "had already been written."
+            )
+        if self.missed["reads"]:
+            lines.append(
+                f"{count(self.missed['reads'], 'register read')} (NEM13) not written: "
+                "a table holds one kind; convert those files alone, to .csv or .parquet."
+            )
+        if self.missed["days"]:
+            lines.append(
+                f"{count(self.missed['days'], 'day')} of interval data not written: "
+                "a table holds one kind; convert those files alone."
             )
         if self.repeated:
             lines.append(

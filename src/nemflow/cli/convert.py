@@ -10,6 +10,7 @@ Look next: ``tables.py`` (CSV, Parquet, Arrow, JSON lines), ``sql_text.py``, ``n
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -109,7 +110,9 @@ def convert(
     tally = Tally(include_rejected=include_rejected)
     data = tally.kept(chunks(inputs, settings(ctx, profile=profile), "Converting"))
     with whole_file(target) as draft:
-        tally.rows = _write(form, sql_shape, data, draft, exact=exact)
+        tally.rows = _write(form, sql_shape, data, draft, exact=exact, missed=tally.missed)
+    if form is Form.SQL:
+        tally.missed["reads"] = tally.reads
     out.rows(_WRITTEN, [_row(target, tally)])
     for line in tally.remarks():
         out.say(line, "yellow")
@@ -130,7 +133,13 @@ def _form_of(target: Path) -> Form:
 
 
 def _write(
-    form: Form, shape: SqlShape, data: Iterator[MeterData], draft: Path, *, exact: bool
+    form: Form,
+    shape: SqlShape,
+    data: Iterator[MeterData],
+    draft: Path,
+    *,
+    exact: bool,
+    missed: Counter[str],
 ) -> int:
     """Write all chunks in the form asked for; returns how many rows."""
     if form in (Form.NEM12, Form.ZIP):
@@ -144,7 +153,7 @@ def _write(
         return write(data, draft)
     from nemflow.cli.tables import write_table
 
-    return write_table(form.value, data, draft, exact=exact)
+    return write_table(form.value, data, draft, exact=exact, missed=missed)
 
 
 def _row(target: Path, tally: Any) -> dict[str, Any]:

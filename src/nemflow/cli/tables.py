@@ -11,6 +11,7 @@ Look next: ``MeterData.readings`` for the columns.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,12 +28,27 @@ _STAMP: Final = "%Y-%m-%dT%H:%M:%S%:z"
 _TIME: Final = pl.Datetime("us", MARKET)
 
 
-def write_table(form: str, chunks: Iterator[MeterData], draft: Path, *, exact: bool) -> int:
+def write_table(
+    form: str,
+    chunks: Iterator[MeterData],
+    draft: Path,
+    *,
+    exact: bool,
+    missed: Counter[str] | None = None,
+) -> int:
     """Write all chunks as ``csv``, ``jsonl``, ``parquet`` or ``arrow``; returns the row count.
 
     NEM12 days become readings. Files that hold register reads only (NEM13) become those.
+
+    Args:
+        form: what to write.
+        chunks: the data.
+        draft: where to.
+        exact: decimals instead of floats.
+        missed: counts the ``days`` and ``reads`` that are not of the table's kind.
     """
-    tables = _tables(chunks, exact=exact, guarded=form == "csv")
+    missed = Counter() if missed is None else missed
+    tables = _tables(chunks, missed, exact=exact, guarded=form == "csv")
     if form in ("csv", "jsonl"):
         return _append(form, tables, draft)
     if exact:
@@ -40,7 +56,9 @@ def write_table(form: str, chunks: Iterator[MeterData], draft: Path, *, exact: b
     return _stream(form, tables, draft)
 
 
-def _tables(chunks: Iterator[MeterData], *, exact: bool, guarded: bool) -> Iterator[pl.DataFrame]:
+def _tables(
+    chunks: Iterator[MeterData], missed: Counter[str], *, exact: bool, guarded: bool
+) -> Iterator[pl.DataFrame]:
     """One table per chunk, all of one kind: the kind of the first chunk that has rows.
 
     ``guarded``: texts are safe for spreadsheets.
@@ -51,6 +69,10 @@ def _tables(chunks: Iterator[MeterData], *, exact: bool, guarded: bool) -> Itera
             continue
         if reads_only is None:
             reads_only = data.frame_days.is_empty()
+        if reads_only:
+            missed["days"] += data.frame_days.height
+        else:
+            missed["reads"] += data.register_reads.height
         table = data.register_reads if reads_only else data.readings(exact=True)
         if not exact:  # from the decimal, which gives the nearest float: 0.285, not 0.28500…03
             table = table.with_columns(pl.col(pl.Decimal).cast(pl.Float64))
