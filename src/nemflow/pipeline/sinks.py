@@ -142,7 +142,9 @@ class _StoreStep:
         self._now = now
 
     def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
-        return ledger.recognise(self._conn, hashes)
+        wanted = list(hashes)
+        self._backend.guard(self._conn, wanted)
+        return ledger.recognise(self._conn, wanted)
 
     def numbers(self, count: int) -> Sequence[int | None]:
         return ledger.delivery_numbers(self._conn, self._backend, count)

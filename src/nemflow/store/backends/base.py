@@ -7,6 +7,7 @@ keeps every value exact; all driver errors come out as ``nemflow.errors.StoreErr
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,6 +46,9 @@ class Backend(Protocol):
 
     def reserve(self, conn: sa.Connection, table: sa.Table, count: int) -> int:
         """The first of ``count`` ids in a row that nobody else will get."""
+
+    def guard(self, conn: sa.Connection, hashes: Collection[str]) -> None:
+        """Until the transaction ends, nobody else recognises or publishes these texts."""
 
     def tick(self, conn: sa.Connection) -> tuple[int, datetime]:
         """Draw the next commit number and its time: the last statement before COMMIT."""

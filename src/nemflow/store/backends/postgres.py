@@ -52,6 +52,8 @@ _LOCK = 0x6E656D66 << 8
 _LOCK_SCHEMA = _LOCK + 1
 _LOCK_PARTITIONS = _LOCK + 2
 _LOCK_IDS = _LOCK + 3
+_LOCK_TEXTS = _LOCK + 4
+_TEXTS_LOCKED = 200  #: with up to 30 loaders at once this fits the server's default lock table
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,20 @@ class PostgresBackend:
             "SELECT nemflow_reserve(%s, %s, %s)", (f"{table.name}_number", count, _LOCK_IDS)
         ).scalar()
         return int(got)  # type: ignore[arg-type]
+
+    def guard(self, conn: sa.Connection, hashes: Collection[str]) -> None:
+        """See ``Backend.guard``: one advisory lock per text, in sorted order.
+
+        The server's lock table is shared and small, so a large batch takes one lock that keeps
+        out all others instead of thousands.
+        """
+        many = len(hashes) > _TEXTS_LOCKED
+        how = "pg_advisory_xact_lock" if many else "pg_advisory_xact_lock_shared"
+        conn.exec_driver_sql(f"SELECT {how}(%s)", (_LOCK_TEXTS,))
+        if not many:
+            keys = sorted({int(text[:15], 16) for text in hashes})
+            for key in keys:
+                conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))
 
     def tick(self, conn: sa.Connection) -> tuple[int, datetime]:
         """See ``Backend.tick``."""

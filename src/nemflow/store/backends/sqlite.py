@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -228,6 +228,9 @@ class SqliteBackend:
         """See ``Backend.reserve``. The write lock is held, and ledger rows are never deleted."""
         highest = conn.execute(sa.select(sa.func.max(table.c.id))).scalar()
         return int(highest or 0) + 1
+
+    def guard(self, conn: sa.Connection, hashes: Collection[str]) -> None:
+        """See ``Backend.guard``: the write lock of the transaction keeps everybody out."""
 
     def tick(self, conn: sa.Connection) -> tuple[int, datetime]:
         """See ``Backend.tick``."""
