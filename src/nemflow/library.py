@@ -12,6 +12,7 @@ Next: :mod:`nemflow.mdff.reader`, :mod:`nemflow.intake.archive`; docs/library.md
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -292,16 +293,23 @@ def texts(
         whole_bytes: larger texts come as streams instead of bytes; default: never.
 
     Yields:
-        A text, or the error that says why a member cannot be read.
+        A text, or the error that says why a member cannot be read. A name that comes again (bytes
+        have none of their own) gets a number: ``<bytes> (2)``.
     """
     bounds = limits or Limits()
+    seen: Counter[str] = Counter()
     for member in members(source, limits=bounds):
         if isinstance(member, Refused):
             yield member.error
-        elif member.kind == "xml":
-            yield from _payloads(member)
-        else:
-            yield _plain(member, whole_bytes)
+            continue
+        found = _payloads(member) if member.kind == "xml" else [_plain(member, whole_bytes)]
+        for text in found:
+            seen[text.source] += 1
+            count = seen[text.source]
+            if count > 1 and isinstance(text, Text):
+                yield replace(text, source=f"{text.source} ({count})")
+            else:
+                yield text
 
 
 def _plain(member: Member, whole_bytes: int | None) -> Text:

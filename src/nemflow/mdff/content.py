@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from nemflow.mdff import quality
-from nemflow.mdff.meterdata import MAX_INT64, largest, relist, schema_of
+from nemflow.mdff.meterdata import MAX_INT64, MAX_SCALE_INT64, largest, relist, schema_of
 from nemflow.mdff.quality import RANKING
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def _shrunk(values: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
     drop = pl.repeat(0, count, dtype=pl.UInt8, eager=True)
     if scale == 0:
         return values, drop
+    if scale > MAX_SCALE_INT64:
+        values = values.cast(pl.List(pl.Int128))
     place = pl.int_range(count, dtype=pl.UInt32, eager=True)
     active = values
     for digits in range(1, scale + 1):
@@ -148,9 +150,9 @@ def _shrunk(values: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
     scales = pl.select(pl.lit(scale, pl.UInt8) - drop).to_series()
     if not (drop > 0).any():
         return values, scales
-    # 64 bits hold ten to the power of 18; a zero may have been scaled by more
-    integer = pl.Int64 if scale <= 18 else pl.Int128
-    factor = drop.replace_strict({n: 10**n for n in range(scale + 1)}, return_dtype=integer)
+    integer = pl.Int64 if scale <= MAX_SCALE_INT64 else pl.Int128
+    powers = pl.Series([10**n for n in range(scale + 1)], dtype=integer)
+    factor = powers.gather(drop)
     pairs = pl.DataFrame({"v": values, "f": factor}).select("v", "f", n=pl.col("v").list.len())
     flat = pairs.select(
         pl.col("v").explode(empty_as_null=False)

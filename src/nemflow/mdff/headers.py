@@ -17,7 +17,7 @@ import polars as pl
 from nemflow.mdff import fields
 from nemflow.mdff.fields import none_if_empty
 from nemflow.mdff.findings import Check, Findings
-from nemflow.mdff.lines import Text
+from nemflow.mdff.lines import BLANKS, Text
 from nemflow.mdff.meterdata import MARKET
 from nemflow.mdff.structure import NEM13_KINDS, Before
 
@@ -103,7 +103,7 @@ def read_headers(
 
 def _check_ends(lines: pl.DataFrame, found: Findings) -> None:
     """F015: a 900 with more on its line."""
-    rest = pl.col("text").str.strip_chars().str.slice(3)
+    rest = pl.col("text").str.strip_chars(BLANKS + '"').str.slice(3)
     ends = lines.filter(pl.col("kind") == 900).with_columns(pl.lit(None, pl.UInt32).alias("target"))
     found.run(
         ends,

@@ -26,7 +26,7 @@ import polars as pl
 from nemflow.mdff import fields
 from nemflow.mdff.findings import Check, Findings
 from nemflow.mdff.lines import BLANKS
-from nemflow.mdff.meterdata import MAX_INT64, largest, relist, rescaled
+from nemflow.mdff.meterdata import MAX_INT64, MAX_SCALE_INT64, largest, relist, rescaled
 
 #: Digits before and after the point that fit 64-bit integers, tried in this order.
 _TIERS: Final = ((15, 3), (11, 7), (4, 14))
@@ -298,7 +298,7 @@ def _exact(placed: pl.DataFrame, found: Findings) -> Values:
     numbers = pl.select(pl.when(number).then(flat)).to_series()
     scale = largest(numbers.str.extract(r"\.([0-9]*)$", 1).str.len_bytes())
     exact = numbers.cast(pl.Decimal(38, scale)).to_physical()
-    if largest(exact.abs()) <= MAX_INT64:
+    if scale <= MAX_SCALE_INT64 and largest(exact.abs()) <= MAX_INT64:
         exact = exact.cast(pl.Int64)
     if not bool(number.all()) or bool(flat.str.starts_with("-").any()):
         _note_cells(placed, flat, found)

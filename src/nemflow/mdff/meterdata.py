@@ -201,7 +201,9 @@ TWINS = schema_of(
     }
 )
 
-#: Larger scaled integers are kept in 128 bits.
+#: Larger scaled integers are kept in 128 bits; so are all whose scale is above MAX_SCALE_INT64,
+#: so that ten to the power of the scale can be reckoned with.
+MAX_SCALE_INT64 = 18
 MAX_INT64 = 2**63 - 1
 
 
@@ -389,7 +391,8 @@ def rescaled(days: pl.DataFrame, more: int) -> pl.DataFrame:
     values = days["values"]
     flat = values.explode(empty_as_null=False)
     factor = 10**more
-    if flat.dtype == pl.Int64 and largest(flat.abs()) > MAX_INT64 // factor:
+    too_small = factor > MAX_INT64 or largest(flat.abs()) > MAX_INT64 // factor
+    if flat.dtype == pl.Int64 and too_small:
         flat = flat.cast(pl.Int128)
     flat = (flat * pl.Series([factor], dtype=flat.dtype)).cast(flat.dtype)
     return days.with_columns(relist(flat, values).alias("values"))

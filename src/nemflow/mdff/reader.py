@@ -36,6 +36,8 @@ __all__ = ["Parser", "Text"]
 
 #: A piece of a large text ends before one of these records, so that a day is never cut.
 _CUT: Final = re.compile(rb"[\r\n][ \t\"]*(?:100|200|250|300)[ \t\"]*,")
+#: The first record of an MDFF.
+_OPENS: Final = re.compile(rb"(?:^|[\r\n])[ \t\"]*(?:100|200|250)[ \t\"]*,")
 #: Where a cut is looked for first, from the end.
 _TAIL: Final = 64 * 1024
 #: More bytes without a place to cut are no day of a meter.
@@ -297,6 +299,8 @@ def _rest_of_line(stream: BinaryIO, chunk_bytes: int) -> bytes:
 
 def _shows_its_kind(text: bytes) -> bool:
     """Whether enough of a text is there to tell whether it is an MDFF."""
+    if _OPENS.search(text):
+        return True
     lines = text[:_LONGEST_DAY].splitlines()
     return sum(1 for line in lines if line.strip(b" \t,")) > structure.PREAMBLE
 

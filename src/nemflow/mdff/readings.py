@@ -16,11 +16,14 @@ import polars as pl
 
 from nemflow.errors import UsageError
 from nemflow.mdff import quality
-from nemflow.mdff.meterdata import STAMP
+from nemflow.mdff.meterdata import STAMP, largest
 
 if TYPE_CHECKING:
     from nemflow.mdff.meterdata import MeterData
 
+#: The largest integer, and the largest power of ten, up to which all are exact floats.
+_EXACT_INTEGER = 2**53
+_EXACT_POWER = 22
 _MINUTE = 60_000_000
 #: Market midnight is 14:00 UTC of the day before.
 _OFFSET = 10 * 60 * _MINUTE
@@ -59,15 +62,34 @@ def long(data: MeterData, exact: bool) -> pl.DataFrame:
         pl.col("values").alias("value"),
     )
     frame = frame.explode("interval_start", "value", empty_as_null=False)
-    if exact:
-        value = pl.col("value").cast(pl.Int128).reinterpret(dtype=pl.Decimal(38, data.scale))
-    else:
-        value = pl.col("value").cast(pl.Float64) / 10.0**data.scale
+    value = decimals(frame["value"], data.scale) if exact else floats(frame["value"], data.scale)
     return frame.with_columns(
         (pl.col("interval_start") + pl.col("step")).cast(STAMP).alias("interval_end"),
         pl.col("interval_start").cast(STAMP),
         value.alias("value"),
     ).select(COLUMNS)  # fmt: skip
+
+
+def decimals(values: pl.Series, scale: int) -> pl.Series:
+    """Scaled integers as ``Decimal(38, scale)``."""
+    return values.cast(pl.Int128).reinterpret(dtype=pl.Decimal(38, scale))
+
+
+def floats(values: pl.Series, scale: int) -> pl.Series:
+    """Scaled integers as the floats nearest to them.
+
+    One division is exact enough while both sides are exact floats; a longer number goes by way
+    of its text.
+    """
+    # by a column: polars divides by a number by multiplying with its inexact reciprocal
+    quick = values.cast(pl.Float64) / pl.repeat(10.0**scale, values.len(), eager=True)
+    if scale <= _EXACT_POWER:
+        if largest(values.abs()) <= _EXACT_INTEGER:
+            return quick
+        long = (values.abs() > _EXACT_INTEGER).arg_true()
+        texts = decimals(values.gather(long), scale).cast(pl.String)
+        return quick.scatter(long, texts.cast(pl.Float64))
+    return decimals(values, scale).cast(pl.String).cast(pl.Float64)
 
 
 def wide(data: MeterData, exact: bool) -> pl.DataFrame:
