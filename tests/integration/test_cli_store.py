@@ -184,6 +184,20 @@ def test_check_of_fine_files_is_fine() -> None:
     assert {finding["rule"] for finding in answer["files"][0]["findings"]} == {"F014"}
 
 
+def test_what_is_set_reaches_the_rules() -> None:
+    """Value limits (I007) and our own id (F008) come from the settings, for check and load."""
+    make("a.csv", days=1, streams=["E1"])
+    Path("nemflow.toml").write_text(
+        'participant = "SOMEONE"\nvalue_limits = { "E1 kWh" = 0.1 }\n', encoding="utf-8"
+    )
+    answer = ask("check", "a.csv", "--profile", "b2b", exit_code=1)
+    rules = {finding["rule"] for finding in answer["files"][0]["findings"]}
+    assert {"F008", "I007"} <= rules
+    run("load", "a.csv", "--profile", "b2b", exit_code=1)
+    assert ask("files")[0]["state"] == "rejected"
+    assert "I007" in run("show", "a.csv", "--charts", "0")
+
+
 def test_many_findings_of_a_kind_are_one_paragraph() -> None:
     """Three places and a count; ``--all`` prints every place."""
     text = nemflow.generate(days=40, streams=["E1"]).decode()

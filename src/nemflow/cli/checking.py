@@ -61,6 +61,7 @@ def check(
             progress=progress,
             limits=chosen.limits,
             value_limits=chosen.value_limits,
+            participant=chosen.participant,
         )
     if out.form == "json":
         out.document({"ok": summary.ok, "profile": chosen.profile, "files": _documents(summary)})

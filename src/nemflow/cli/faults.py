@@ -2,7 +2,7 @@
 
 Why: people and scripts rely on the codes. 0 fine; 1 problems found in the data; 2 wrong usage;
 3 our fault or the system's (a missing extra, a locked store, a full disk, a wrong URL, an old
-schema); 130 stopped with Ctrl-C; 141 the reader of our pipe went away.
+schema); 130 stopped with Ctrl-C; 141 the reader of our pipe went away; 143 told to end.
 
 Promises: no traceback reaches a person unless ``NEMFLOW_DEBUG=1``; the sentence ends with the
 next thing to do.
@@ -30,6 +30,7 @@ USAGE: Final = 2
 FAULT: Final = 3
 STOPPED: Final = 130
 PIPE_CLOSED: Final = 141
+TERMINATED: Final = 143
 
 STOPPED_TEXT: Final = "stopped; nothing half loaded"
 _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT}

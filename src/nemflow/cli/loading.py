@@ -63,6 +63,7 @@ def load(
             progress=progress,
             limits=chosen.limits,
             value_limits=chosen.value_limits,
+            participant=chosen.participant,
             sender=sender,
         )
     report(out, summary, every=every, db=db)

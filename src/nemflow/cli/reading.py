@@ -44,6 +44,8 @@ def chunks(paths: Sequence[Path], chosen: Settings, doing: str) -> Iterator[Mete
                 chunk_bytes=_CHUNK_BYTES,
                 profile=chosen.profile or "portal",
                 limits=chosen.limits,
+                value_limits=chosen.value_limits,
+                participant=chosen.participant,
             )
             for data in scanned:
                 days += data.frame_days.height + data.register_reads.height

@@ -157,7 +157,7 @@ def undo(
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
         change = pipeline.undo(store, a_number_or_hash(which))
-    _say(out, change, f"Undone: delivery {_ids(change)}.")
+    _say(out, change, f"Undone: {_ids(change)}.")
     out.command("Back again with: ", again(f"redo {which}", db))
 
 
@@ -175,11 +175,15 @@ def redo(
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
         change = pipeline.redo(store, a_number_or_hash(which))
-    _say(out, change, f"Redone: delivery {_ids(change)}.")
+    _say(out, change, f"Redone: {_ids(change)}.")
 
 
 def _ids(change: Change) -> str:
-    return ", ".join(str(each) for each in change.deliveries)
+    """``delivery 8``, or ``deliveries 8, 9, 10 and 20 more``."""
+    few = ", ".join(str(each) for each in change.deliveries[:5])
+    more = len(change.deliveries) - 5
+    noun = "delivery" if len(change.deliveries) == 1 else "deliveries"
+    return f"{noun} {few}" + (f" and {more:,} more" if more > 0 else "")
 
 
 def _say(out: Output, change: Change, sentence: str) -> None:

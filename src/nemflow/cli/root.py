@@ -11,6 +11,7 @@ Look next: the module of a command's group; ``docs/cli.md`` is generated from he
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(faults.TERMINATED))
     code = faults.FAULT
     try:
         with faults.mapped():

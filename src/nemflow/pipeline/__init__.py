@@ -10,7 +10,8 @@ load failed or was undone is loaded again; a killed load leaves nothing visible.
 The public names::
 
     load(store, paths, *, profile="portal", dry_run=False, progress=None, limits=None,
-         value_limits=None, now=None, hook=None, sender=None, channel="cli") -> LoadSummary
+         value_limits=None, participant=None, now=None, hook=None, sender=None, channel="cli")
+         -> LoadSummary
     undo(store, which, *, by=None) -> Change   # a delivery number, or the beginning of a SHA-256
     redo(store, which, *, by=None) -> Change
     replay(store, file=None, *, rule=None, profile="portal", edits=None, dry_run=False)

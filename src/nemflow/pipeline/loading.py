@@ -52,6 +52,7 @@ def load(
     progress: ProgressHook | None = None,
     limits: Limits | None = None,
     value_limits: Mapping[tuple[str, str], Decimal] | None = None,
+    participant: str | None = None,
     now: datetime | None = None,
     hook: Hook | None = None,
     sender: str | None = None,
@@ -67,6 +68,7 @@ def load(
         progress: called with ``events.Progress`` as work goes on, in this thread.
         limits: how far archives are opened; None: defaults.
         value_limits: largest plausible value by (suffix or ``"*"``, unit), for rule I007.
+        participant: our participant id, for rule F008; None: not checked.
         now: what "today" is for the rules (aware), and the stamp of the ledger; None: the clock.
         hook: called with each event of ``nemflow.events``, after its commit.
         sender: who sent it, for the ledger.
@@ -87,7 +89,7 @@ def load(
     moment = now or datetime.now(MARKET_OFFSET)
     token = new_token()
     parsers = {
-        name: Parser(profile=name, now=moment, value_limits=value_limits)
+        name: Parser(profile=name, now=moment, value_limits=value_limits, participant=participant)
         for name in ({profile} if profile else {"portal", "b2b"})
     }
     if store is not None and not dry_run:
