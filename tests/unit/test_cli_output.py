@@ -125,6 +125,14 @@ def test_markup_in_data_is_only_text(capsys, monkeypatch) -> None:
     assert "[red]x[/red] [/]" in text
 
 
+def test_decimals_stand_under_each_other(capsys) -> None:
+    """A column of decimals has one number of digits: as many as needed, none cut."""
+    rows = [{"n": Decimal(text)} for text in ("0.3000", "12.3450", "7")]
+    Output("table").rows([Column("n", right=True)], rows)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[2:] == ["0.300", "12.345", "7.000"]
+
+
 def test_a_long_table_is_cut_on_a_terminal_only(capsys, monkeypatch) -> None:
     """A person sees the first rows and how many more there are; a pipe gets all."""
     rows = [{"name": f"row{n}", "n": n} for n in range(100)]
@@ -141,12 +149,12 @@ def test_a_long_table_is_cut_on_a_terminal_only(capsys, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("share", "words"),
     [
-        (0, "0 %"),
-        (1, "100 %"),
-        (0.5, "50 %"),
-        (0.0251, "2.5 %"),
-        (0.0004, "<0.1 %"),
-        (0.9996, ">99.9 %"),
+        (0, "0%"),
+        (1, "100%"),
+        (0.5, "50%"),
+        (0.0251, "2.5%"),
+        (0.0004, "<0.1%"),
+        (0.9996, ">99.9%"),
     ],
 )
 def test_a_share_is_never_rounded_to_nothing_or_all(share: float, words: str) -> None:

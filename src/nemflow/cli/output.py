@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nemflow.cli.grid import Column, plain_table, terminal_table
+from nemflow.cli.wording import decimals
 from nemflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Output:
         shown = [column for column in columns if not column.machine_only]
         terminal = on_terminal()
         kept = rows[:at_most] if terminal and at_most else rows
-        cells = [[printable(c.show(row.get(c.key))) for c in shown] for row in kept]
+        cells = _transposed([_cells(column, kept) for column in shown])
         if title:
             self.say(title, style="bold")
         if terminal:
@@ -164,6 +165,20 @@ class Output:
             self.say(
                 f"… and {len(rows) - len(kept):,} more rows; --csv or --json gives them all.", "dim"
             )
+
+
+def _cells(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One column as texts; decimals all with as many digits as the longest of them needs."""
+    values = [row.get(column.key) for row in rows]
+    places = decimals(values)
+    return [
+        f"{value:,.{places}f}" if isinstance(value, Decimal) else printable(column.show(value))
+        for value in values
+    ]
+
+
+def _transposed(columns: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def on_terminal() -> bool:

@@ -10,7 +10,7 @@ Look next: :mod:`nemflow.cli.output` prints them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -71,15 +71,25 @@ def decimal(value: Decimal | None) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def decimals(values: Iterable[Any]) -> int | None:
+    """How many decimals the decimals among the values need; None when there are none."""
+    needed = [
+        max(0, -int(value.normalize().as_tuple().exponent))
+        for value in values
+        if isinstance(value, Decimal) and value.is_finite()
+    ]
+    return max(needed, default=None)
+
+
 def share(value: float | None) -> str:
-    """``2.5 %``; what is not nothing is never shown as 0, what is not all never as 100."""
+    """``2.5%``; what is not nothing is never shown as 0, what is not all never as 100."""
     if value is None:
         return ""
     if 0 < value < 0.001:
-        return "<0.1 %"
+        return "<0.1%"
     if 0.999 < value < 1:
-        return ">99.9 %"
-    return f"{value:.1%}".replace("%", " %").replace(".0 ", " ")
+        return ">99.9%"
+    return f"{value:.1%}".replace(".0%", "%")
 
 
 def size(value: int | None) -> str:
@@ -108,7 +118,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def mixture(counts: Mapping[str, int], *, words: bool = False) -> str:
-    """Quality flags by share: ``A 97.1 %, S 2.9 %``, or ``actual 97.1 %, substitute 2.9 %``."""
+    """Quality flags by share: ``A 97.1%, S 2.9%``, or ``actual 97.1%, substitute 2.9%``."""
     whole = sum(counts.values())
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     named = QUALITY_WORDS if words else {}
