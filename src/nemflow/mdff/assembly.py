@@ -32,8 +32,8 @@ from nemflow.mdff.meterdata import (
 )
 from nemflow.mdff.rules import severity
 
-_KEY: Final = ["src", "nmi", "suffix", "day"]
-_TWIN_KEY: Final = [*_KEY, "line"]
+#: What 300s of one source have in common when they claim to be one version of one day.
+_VERSION: Final = ["src", "nmi", "suffix", "day", "update_at"]
 _NO_TWINS: Final = pl.DataFrame(
     schema={"src": pl.UInt32} | {n: dtype for n, dtype in TWINS.items() if n != "source"}
 )
@@ -54,7 +54,7 @@ class Parts:
 class Seen:
     """What earlier pieces of one text held, for the rules that look at the whole text."""
 
-    days: list[pl.DataFrame] = field(default_factory=list)  #: see _remembered: 29 bytes a day
+    days: list[pl.DataFrame] = field(default_factory=list)  #: see _remembered: 21 bytes a day
     conflicting: set[int] = field(default_factory=set)  #: lines known to be twins
     periods: list[pl.DataFrame] = field(default_factory=list)
     channels: list[pl.DataFrame] = field(default_factory=list)
@@ -272,7 +272,7 @@ def _whole_twins(days: pl.DataFrame, scale: int, found: Findings) -> None:
     Equal content is a warning. Equal stamps with different content keep both days out: nobody
     can say which is right.
     """
-    some = days.filter(pl.struct(_KEY).is_duplicated())
+    some = days.filter(pl.struct(_VERSION).is_duplicated())
     if not some.is_empty():
         form = content.canonical_days(some, scale)
         _note_twins(some.with_columns(form["content_hash"].alias("hash")), found)
@@ -284,30 +284,29 @@ def _later_twins(days: pl.DataFrame, found: Findings, seen: Seen) -> pl.DataFram
     Returns:
         The days of earlier pieces that must be taken back: src, nmi, suffix, day, line.
     """
-    now = _remembered(days).with_columns(days.select("src", "nmi", "suffix", "day", "row"))
+    now = _remembered(days).with_columns(days.select(*_VERSION, "row"))
     if seen.days:
-        again = pl.concat(
-            [old.filter(pl.col("key").is_in(now["key"].implode())) for old in seen.days]
-        )
-        who = now.select("key", "src", "nmi", "suffix", "day").unique("key")
+        again = pl.concat(seen.days).filter(pl.col("key").is_in(now["key"].implode()))
+        who = now.select("key", *_VERSION).unique("key")
         old = again.join(who, on="key").with_columns(pl.lit(None, pl.UInt32).alias("row"))
         now = pl.concat([old.select(now.columns), now])
-    some = now.filter(pl.struct(_KEY).is_duplicated())
+    some = now.filter(pl.col("key").is_duplicated())
     if some.is_empty():
         return _NO_TWINS
     known = list(seen.conflicting)
     conflicts = _note_twins(some.with_columns(pl.col("line").is_in(known).alias("told")), found)
     seen.conflicting.update(conflicts["line"])
     earlier = pl.col("row").is_null() & ~pl.col("told") & pl.col("accepted")
-    return conflicts.filter(earlier).select(*_TWIN_KEY, record=pl.lit("300"))
+    return conflicts.filter(earlier).select(
+        "src", "nmi", "suffix", "day", "line", record=pl.lit("300")
+    )
 
 
 def _remembered(days: pl.DataFrame) -> pl.DataFrame:
     """What is kept of each day to find its twins in later pieces."""
     accepted = pl.col("rejected_by").list.len() == 0 if "rejected_by" in days.columns else True
     return days.select(
-        pl.struct("nmi", "suffix", "day").hash(seed=0).alias("key"),
-        "update_at",
+        pl.struct("nmi", "suffix", "day", "update_at").hash(seed=0).alias("key"),
         # 60 bits of the hash: more than enough to see that two contents differ
         pl.col("hash").str.head(15).str.to_integer(base=16, dtype=pl.Int64),
         "line",
@@ -348,14 +347,13 @@ def _remember(days: pl.DataFrame, reads: pl.DataFrame, collected: pl.DataFrame, 
 
 
 def _note_twins(some: pl.DataFrame, found: Findings) -> pl.DataFrame:
-    """Record I009 for days that share their key; give those that conflict.
+    """Record I009 for days that share their version; give those that conflict.
 
     Days of earlier pieces have no row; those ``told`` of before are not told of again.
     """
-    version = [*_KEY, "update_at"]
     some = some.with_columns(
-        (pl.col("hash").n_unique().over(version) > 1).alias("conflict"),
-        pl.col("line").min().over([*version, "hash"]).alias("first"),
+        (pl.col("hash").n_unique().over(_VERSION) > 1).alias("conflict"),
+        pl.col("line").min().over([*_VERSION, "hash"]).alias("first"),
         pl.col("row").alias("target"),
         pl.col("line").alias("at"),
     )

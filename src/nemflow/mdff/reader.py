@@ -42,7 +42,7 @@ _OPENS: Final = re.compile(rb"(?:^|[\r\n])[ \t\"]*(?:100|200|250)[ \t\"]*,")
 _TAIL: Final = 64 * 1024
 #: More bytes without a place to cut are no day of a meter.
 _LONGEST_DAY: Final = 8 * 1024 * 1024
-_DEFAULT_CHUNK: Final = 16 * 1024 * 1024
+_DEFAULT_CHUNK: Final = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class Parser:
         """Read one large text in pieces of about ``chunk_bytes``, cut between days.
 
         Memory stays flat whatever the text's size, also when one 200 is the whole file; only
-        the keys of its days (28 bytes each) and its register periods are remembered. What needs
+        the keys of its days (21 bytes each) and its register periods are remembered. What needs
         the end of the text (F006, F012 to F014, N009, A005, A009, A010) comes with the last
         piece. A rule of severity F rejects the days from its piece on; that it rejects those
         before too, the caller must see to. A day or period that turns out to be the twin of an

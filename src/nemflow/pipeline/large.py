@@ -110,7 +110,7 @@ class _Large:
         """One piece, one short transaction."""
         known_fatal = not self._fatal.is_empty()
         self._fatal = pl.concat([self._fatal, part.fatal]).head(1)
-        with self._run.sink.step() as step:
+        with self._run.sink.step(durable=False) as step:
             step.hold([self._load])
             if not part.twins.is_empty():
                 self._take_back(step, part.twins["line"].to_list())

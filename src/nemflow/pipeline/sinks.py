@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from nemflow.store import Store
 
 
+NOTHING = store_days.Met(pl.DataFrame(), pl.DataFrame())
+
+
 class Step(Protocol):
     """One short transaction."""
 
@@ -107,8 +110,8 @@ class Step(Protocol):
 class Sink(Protocol):
     """Where a load goes."""
 
-    def step(self) -> AbstractContextManager[Step]:
-        """Begin a short transaction."""
+    def step(self, *, durable: bool = True) -> AbstractContextManager[Step]:
+        """Begin a short transaction; not ``durable``: a piece that nobody sees yet."""
 
     def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
         """What the ledger knows of these texts, without a transaction."""
@@ -123,9 +126,9 @@ class StoreSink:
         self.now = now
 
     @contextmanager
-    def step(self) -> Iterator[Step]:
+    def step(self, *, durable: bool = True) -> Iterator[Step]:
         """Begin a short transaction."""
-        with self._store.backend.writing() as conn:
+        with self._store.backend.writing(durable=durable) as conn:
             yield _StoreStep(conn, self._store, self.token, self.now)
 
     def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
@@ -242,7 +245,7 @@ class DrySink:
         self.read_claims = pl.DataFrame()
 
     @contextmanager
-    def step(self) -> Iterator[Step]:
+    def step(self, *, durable: bool = True) -> Iterator[Step]:
         """Look at one moment of the store."""
         if self._store is None:
             yield _DryStep(self, None, None)
@@ -288,26 +291,27 @@ class _DryStep:
         pass
 
     def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
-        sink, keys = self._sink, days.select(KEY).unique()
-        claims = []
+        sink, met = self._sink, []
         if self._conn is not None and self._store is not None:
-            claims.append(self._store.backend.claims_of(self._conn, keys))
+            incoming = days.select(*KEY, *SORT_KEY)
+            met.append(self._store.backend.met(self._conn, incoming, own))
         if not sink.day_claims.is_empty():
-            claims.append(sink.day_claims.join(keys, on=KEY, how="semi"))
-        judged = store_days.judge(days, _together(claims), own)
+            earlier = sink.day_claims.join(days.select(KEY).unique(), on=KEY, how="semi")
+            met.append(store_days.met_in(earlier, own))
+        judged = store_days.judge(days, store_days.met_together(met) if met else NOTHING)
         new = judged.select(*KEY, *SORT_KEY, "load", "line", state=pl.lit("published"))
         sink.day_claims = pl.concat([sink.day_claims, new], how="diagonal")
         return judged
 
     def reads(self, reads: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
-        sink = self._sink
-        nmis = reads["nmi"].unique()
+        sink, nmis = self._sink, reads["nmi"].unique()
         claims = []
         if self._conn is not None and self._store is not None:
             claims.append(registers.claims_of(self._conn, self._store.backend, nmis))
         if not sink.read_claims.is_empty():
             claims.append(sink.read_claims.filter(pl.col("nmi").is_in(nmis.implode())))
-        judged = store_days.judge(reads, _together(claims), own, PERIOD_KEY)
+        every = pl.concat(claims, how="diagonal") if claims else pl.DataFrame()
+        judged = store_days.judge(reads, store_days.met_in(every, own, PERIOD_KEY), PERIOD_KEY)
         new = judged.select(*PERIOD_KEY, *SORT_KEY, "load", state=pl.lit("published"))
         sink.read_claims = pl.concat([sink.read_claims, new], how="diagonal")
         return judged
@@ -365,7 +369,3 @@ class _DryStep:
         assert self._conn is not None  # noqa: S101 - for the type checker
         left = ledger.rejected_of(self._conn, self._file) - len(taken)
         return "partly_loaded" if left else "loaded", 0, datetime.now(MARKET_OFFSET)
-
-
-def _together(claims: list[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(claims, how="diagonal") if claims else pl.DataFrame()

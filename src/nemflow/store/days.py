@@ -15,6 +15,7 @@ Look next: ``readings.py`` turns winners into intervals, ``backends`` do the app
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -35,18 +36,46 @@ _CLAIM_COLUMNS = [column.name for column in day_claim.columns]
 SETTLED = ("published", "undone")
 
 
-def judge(
-    days: pl.DataFrame,
-    claims: pl.DataFrame,
-    own: Collection[int],
-    key: Sequence[str] = KEY,
-) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What incoming days meet in the store: the claims that matter for judging them."""
+
+    #: Same key, same content: key, content_hash, ``stands`` (visible, or of this run), ``known``
+    #: (its content is written for good).
+    contents: pl.DataFrame
+    #: Same key, same version_at: key, SORT_KEY, ``stands``, ``mine`` (claimed by this run).
+    stamps: pl.DataFrame
+
+
+def met_in(claims: pl.DataFrame, own: Collection[int], key: Sequence[str] = KEY) -> Met:
+    """What is met, out of every claim on the incoming keys (with ``state`` of its load)."""
+    if claims.is_empty():
+        return Met(pl.DataFrame(), pl.DataFrame())
+    mine = pl.col("load").is_in(list(own))
+    told = claims.with_columns(
+        mine=mine,
+        stands=(pl.col("state") == "published") | mine,
+        known=pl.col("state").is_in(SETTLED) | mine,
+    )
+    contents = told.group_by(*key, "content_hash").agg(pl.col("stands", "known").any())
+    stamps = told.group_by(*key, *SORT_KEY).agg(pl.col("stands", "mine").any())
+    return Met(contents, stamps)
+
+
+def met_together(parts: Sequence[Met]) -> Met:
+    """Several as one."""
+    return Met(
+        pl.concat([part.contents for part in parts], how="diagonal"),
+        pl.concat([part.stamps for part in parts], how="diagonal"),
+    )
+
+
+def judge(days: pl.DataFrame, met: Met, key: Sequence[str] = KEY) -> pl.DataFrame:
     """Say of each incoming day (or register read) what is new about it.
 
     Args:
         days: what comes in, in file order: ``key``, SORT_KEY and ``load``.
-        claims: every claim that exists on their keys, with ``state`` of its load.
-        own: the loads of this run, which will be visible together with the incoming ones.
+        met: what it meets.
         key: what names the thing claimed.
 
     Returns:
@@ -54,24 +83,25 @@ def judge(
         word), ``write_content`` (nobody wrote its content for good), ``write_claim`` (this load
         has not said exactly this before), ``conflict`` (another content under the same stamp).
     """
-    content, claim = [*key, "content_hash"], [*key, *SORT_KEY, "load"]
+    content, claim = [*key, "content_hash"], [*key, *SORT_KEY]
     first = pl.struct(content).is_first_distinct()
     days = days.with_columns(
-        stored=first, write_content=first, write_claim=pl.struct(claim).is_first_distinct()
+        stored=first,
+        write_content=first,
+        write_claim=pl.struct(*claim, "load").is_first_distinct(),
     )
-    if not claims.is_empty():
-        mine = pl.col("load").is_in(list(own))
-        stand = claims.filter((pl.col("state") == "published") | mine)
-        known = claims.filter(pl.col("state").is_in(SETTLED) | mine)
+    if not met.contents.is_empty():
         days = days.with_columns(
-            stored=pl.col("stored") & ~_within(days, stand, content),
-            write_content=pl.col("write_content") & ~_within(days, known, content),
-            write_claim=pl.col("write_claim") & ~_within(days, claims, claim),
+            stored=pl.col("stored") & ~_within(days, met.contents.filter("stands"), content),
+            write_content=pl.col("write_content")
+            & ~_within(days, met.contents.filter("known"), content),
         )
-        claims = stand
-    else:
-        claims = days.clear()
-    return days.with_columns(conflict=_conflicts(days, claims, key))
+    stamps = days.clear()
+    if not met.stamps.is_empty():
+        stamps = met.stamps.filter("stands")
+        said = _within(days, met.stamps.filter("mine"), claim)
+        days = days.with_columns(write_claim=pl.col("write_claim") & ~said)
+    return days.with_columns(conflict=_conflicts(days, stamps, key))
 
 
 def _within(days: pl.DataFrame, others: pl.DataFrame, on: Sequence[str]) -> pl.Series:
@@ -107,7 +137,7 @@ def append(
     integers as lists, for engines that have arrays; ``weakest`` becomes the
     claim's ``quality``. Loads in ``own`` must be open and ours.
     """
-    judged = judge(days, backend.claims_of(conn, days.select(KEY).unique()), own)
+    judged = judge(days, backend.met(conn, days.select(*KEY, *SORT_KEY), own))
     contents = judged.filter("write_content").select(*_CONTENT_COLUMNS, "values")
     backend.append(conn, day_content, contents)
     claims = judged.filter("write_claim").with_columns(quality=pl.col("weakest"))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
-from nemflow.store.days import SORT_KEY, judge, visible, winners
+from nemflow.store.days import SORT_KEY, judge, met_in, visible, winners
 from nemflow.store.tables import day_claim, load, register_read, service_event
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def append_reads(
     conn: sa.Connection, backend: Backend, reads: pl.DataFrame, own: Collection[int]
 ) -> pl.DataFrame:
     """Append one claim per register read; returns them as ``days.judge`` does."""
-    judged = judge(reads, claims_of(conn, backend, reads["nmi"].unique()), own, PERIOD_KEY)
-    claims = judged.filter("write_claim").select(READ_COLUMNS)
-    backend.append(conn, register_read, claims)
+    claims = claims_of(conn, backend, reads["nmi"].unique())
+    judged = judge(reads, met_in(claims, own, PERIOD_KEY), PERIOD_KEY)
+    backend.append(conn, register_read, judged.filter("write_claim").select(READ_COLUMNS))
     return judged
 
 

@@ -17,6 +17,8 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     import polars as pl
 
+    from nemflow.store.days import Met
+
 
 class Backend(Protocol):
     """One engine, connected to one store."""
@@ -32,8 +34,13 @@ class Backend(Protocol):
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """A consistent look at the store; never blocks and is never blocked by writers."""
 
-    def writing(self) -> AbstractContextManager[sa.Connection]:
-        """One transaction: committed at the end of the block, rolled back on any exception."""
+    def writing(self, *, durable: bool = True) -> AbstractContextManager[sa.Connection]:
+        """One transaction: committed at the end of the block, rolled back on any exception.
+
+        ``durable=False`` does not wait for the disk: a power cut (not a crash of the process) may
+        take it back, until the next durable commit, which makes all before it durable too. For
+        pieces of a load that nobody sees yet.
+        """
 
     def append(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """Append a frame whose columns are columns of ``table``; in bulk, exact."""
@@ -57,6 +64,13 @@ class Backend(Protocol):
         """All claims on the given (nmi, day, suffix) keys, one set-based look-up.
 
         Columns: nmi, day, suffix, version_at, file_at, content_hash, load, state (of the load).
+        """
+
+    def met(self, conn: sa.Connection, days: pl.DataFrame, own: Collection[int]) -> Met:
+        """What incoming days (nmi, day, suffix, version_at, file_at, content_hash) meet.
+
+        Set-based, and no larger than what comes in: a day may have a thousand versions.
+        ``own`` are the loads of this run.
         """
 
     def settle(self) -> None:

@@ -32,6 +32,7 @@ from nemflow.errors import (
     StoreUnreachable,
 )
 from nemflow.store.backends import codec
+from nemflow.store.days import KEY, Met, met_in
 from nemflow.store.tables import (
     MARKET_OFFSET,
     PARTITIONED,
@@ -159,9 +160,11 @@ class PostgresBackend:
             yield opened.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         """See ``Backend.writing``. READ COMMITTED: nothing here relies on a snapshot."""
         with self._mapped(), self._engine.connect() as conn, conn.begin():
+            if not durable:
+                conn.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             yield conn
 
     @contextmanager
@@ -303,6 +306,10 @@ class PostgresBackend:
             rows = cursor.execute(_CLAIMS_OF).fetchall()
             cursor.execute("TRUNCATE wanted")
         return _frame(rows, types)
+
+    def met(self, conn: sa.Connection, days: pl.DataFrame, own: Collection[int]) -> Met:
+        """See ``Backend.met``."""
+        return met_in(self.claims_of(conn, days.select(KEY).unique()), own)
 
     def settle(self) -> None:
         """See ``Backend.settle``: nothing to do, the server looks after itself."""

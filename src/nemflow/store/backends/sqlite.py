@@ -31,11 +31,13 @@ from nemflow.errors import (
     UsageError,
 )
 from nemflow.store.backends import codec
+from nemflow.store.days import KEY, SORT_KEY, Met
 from nemflow.store.tables import MARKET_OFFSET, SCHEMA_REVISION, clock, day_claim, day_content, load
 
 BUSY_SECONDS = 60.0  #: how long a writer waits for another before it gives up
 _PAGE_BYTES = 8192  # six 5-minute days to a page; measured best of 4096, 8192, 16384
 _WAL_LIMIT = 64 * 1024 * 1024
+_ROWS_AT_ONCE = 4096  #: rows that are Python objects at a time: they are large
 _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA cache_size = -65536",  # 64 MiB
@@ -149,9 +151,12 @@ class SqliteBackend:
             yield conn
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """See ``Backend.writing``."""
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """See ``Backend.writing``. A durable commit syncs the whole log, what came before too."""
         with self._mapped(), self._engine.connect() as opened:
+            raw = opened.connection.driver_connection
+            assert raw is not None  # noqa: S101 - for the type checker
+            raw.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             conn = opened.execution_options(nemflow_writes=True)
             with conn.begin():
                 yield conn
@@ -207,7 +212,8 @@ class SqliteBackend:
         names = ", ".join(f'"{name}"' for name in frame.columns)
         marks = ", ".join("?" * frame.width)
         statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608
-        conn.exec_driver_sql(statement, codec.to_text(frame).rows())
+        for some in codec.to_text(frame).iter_slices(_ROWS_AT_ONCE):
+            conn.exec_driver_sql(statement, some.rows())
 
     def update(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """See ``Backend.update``."""
@@ -249,6 +255,25 @@ class SqliteBackend:
         found = codec.from_rows(rows, types)
         return found.join(keys, on=["nmi", "day", "suffix"], how="semi") if rows else found
 
+    def met(self, conn: sa.Connection, days: pl.DataFrame, own: Collection[int]) -> Met:
+        """See ``Backend.met``. Days that meet nothing at all, the common case, cost one look."""
+        runs = json.dumps(codec.to_text(_runs(days)).rows(), separators=(",", ":"))
+        if conn.exec_driver_sql(_ANY_CLAIM, (runs,)).first() is None:
+            return Met(pl.DataFrame(), pl.DataFrame())
+        incoming = json.dumps(codec.to_text(days.unique()).rows(), separators=(",", ":"))
+        loads = json.dumps(sorted(own))
+        columns = {column.name: column.type for column in _CLAIM_COLUMNS[:-1]}
+        flags = {"stands": sa.Boolean(), "known": sa.Boolean(), "mine": sa.Boolean()}
+
+        def found(statement: str, names: tuple[str, ...]) -> pl.DataFrame:
+            rows = conn.exec_driver_sql(statement, (loads, incoming)).fetchall()
+            return codec.from_rows(rows, {name: (columns | flags)[name] for name in names})
+
+        return Met(
+            found(_SAME_CONTENT, (*KEY, "content_hash", "stands", "known")),
+            found(_SAME_STAMP, (*KEY, *SORT_KEY, "stands", "mine")),
+        )
+
     def settle(self) -> None:
         """See ``Backend.settle``: the write-ahead log goes into the file and is emptied."""
         try:
@@ -279,6 +304,41 @@ CROSS JOIN day_claim AS c ON c.nmi = json_extract(run.value, '$[0]')
   AND c.day BETWEEN json_extract(run.value, '$[1]') AND json_extract(run.value, '$[2]')
 CROSS JOIN load AS l ON l.id = c.load
 """
+
+_ANY_CLAIM = """
+SELECT 1 FROM json_each(?) AS run
+CROSS JOIN day_claim AS c ON c.nmi = json_extract(run.value, '$[0]')
+  AND c.day BETWEEN json_extract(run.value, '$[1]') AND json_extract(run.value, '$[2]')
+LIMIT 1
+"""
+# AS MATERIALIZED: the JSON is taken apart once, not once per claim.
+_INCOMING = """
+WITH own AS MATERIALIZED (SELECT value AS load FROM json_each(?)),
+incoming AS MATERIALIZED (
+  SELECT json_extract(value, '$[0]') AS nmi, json_extract(value, '$[1]') AS day,
+         json_extract(value, '$[2]') AS suffix, json_extract(value, '$[3]') AS version_at,
+         json_extract(value, '$[5]') AS content_hash
+  FROM json_each(?))
+"""
+_SAME_CONTENT = f"""{_INCOMING}
+SELECT c.nmi, c.day, c.suffix, c.content_hash,
+       max(l.state = 'published' OR c.load IN own) AS stands,
+       max(l.state IN ('published', 'undone') OR c.load IN own) AS known
+FROM (SELECT DISTINCT nmi, day, suffix, content_hash FROM incoming) AS i
+CROSS JOIN day_claim AS c ON c.nmi = i.nmi AND c.day = i.day AND c.suffix = i.suffix
+  AND c.content_hash = i.content_hash
+CROSS JOIN load AS l ON l.id = c.load
+GROUP BY 1, 2, 3, 4
+"""  # noqa: S608 - no outside text
+_SAME_STAMP = f"""{_INCOMING}
+SELECT c.nmi, c.day, c.suffix, c.version_at, c.file_at, c.content_hash,
+       max(l.state = 'published' OR c.load IN own) AS stands, max(c.load IN own) AS mine
+FROM (SELECT DISTINCT nmi, day, suffix, version_at FROM incoming) AS i
+CROSS JOIN day_claim AS c ON c.nmi = i.nmi AND c.day = i.day AND c.suffix = i.suffix
+  AND c.version_at IS i.version_at
+CROSS JOIN load AS l ON l.id = c.load
+GROUP BY 1, 2, 3, 4, 5, 6
+"""  # noqa: S608 - no outside text
 
 
 def _runs(keys: pl.DataFrame) -> pl.DataFrame:
