@@ -19,6 +19,7 @@ $(STAMP): requirements/dev.lock pyproject.toml
 
 demo: $(STAMP) ## load believable deliveries into an embedded store and look at them
 	@$(BIN)/python -m nemflow.cli demo
+	@printf '\nTo type them here, first: source %s/activate\n' $(BIN)
 
 test: $(STAMP) ## run every test; servers that are missing are started or skipped with a reason
 	@$(BIN)/python -m pytest $(ARGS)
