@@ -5,10 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import tempfile
 import zipfile
+from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nemflow.errors import NotFound, UsageError
 from nemflow.events import DayConflict, FileFinished, LoadPublished, Progress
@@ -224,6 +228,38 @@ def expected_state(outcome, read, rejected):
     return "partly_loaded" if rejected else "loaded"
 
 
+@given(
+    rules=st.lists(st.sampled_from(sorted(BREAKABLE)), min_size=2, max_size=6, unique=True),
+    profile=st.sampled_from(["portal", "b2b"]),
+)
+@settings(max_examples=12, deadline=None)
+def test_counts_balance_on_any_mix_of_faults(empty_store, rules, profile):
+    """Many rules broken in one zip: counts balance file by file, and the ledger says the same."""
+    members = {}
+    for number, rule in enumerate(rules):
+        for kind in ("NEM12", "NEM13"):
+            try:
+                text = generate(kind=kind, nmis=1, days=2, seed=number, break_it=[rule])
+            except UsageError:
+                continue
+            members[f"{number}_{kind}_csv"] = text
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in.zip").write_bytes(zipped(**members))
+        (folder / "store.db").write_bytes(empty_store.read_bytes())
+        with open_store(str(folder / "store.db")) as store:
+            summary = load(store, folder / "in.zip", profile=profile)
+            assert all(balanced(outcome) for outcome in summary.files)
+            assert summary.days.read == summary.days.stored + summary.days.unchanged + (
+                summary.days.rejected
+            )
+            files = store.files()
+            for of, counts in (("days", summary.days), ("reads", summary.reads)):
+                for part in ("read", "stored", "unchanged", "rejected"):
+                    assert files[f"{of}_{part}"].sum() == getattr(counts, part)
+            assert store.quarantine().height == summary.days.rejected + summary.reads.rejected
+
+
 LATE = ["F005", "F006", "F002", "F004", "F010", "I004", "I009", "Q008", "N007", "N001", "F012"]
 
 
@@ -257,6 +293,74 @@ def test_a_large_text_is_told_as_a_small_one(tmp_path, empty_store, monkeypatch,
     assert told_by[0] == told_by[1]
     assert days[0] == days[1]
     assert records[0] == records[1]
+
+
+@pytest.mark.parametrize("value", ["1", "2"])
+def test_twins_far_apart_in_a_large_text_are_found(tmp_path, empty_store, monkeypatch, value):
+    """A day taken in with an early piece is taken back when its twin comes with a late one."""
+    between = generate(nmis=2, days=60, interval=5, streams=["E1"]).split(b"\r\n")[1:-2]
+    values = b",".join([b"1"] * 48)
+    other = b",".join([value.encode()] * 48)
+    opener = b"200,SASMPL0009,E1,1,E1,N1,METER1,kWh,30,"
+    stamp = b"A,,,20250302010000,"
+    lines = [
+        *(
+            b"100,NEM12,202504010430,MDPA,RETAILER",
+            opener,
+            b"300,20250301," + values + b"," + stamp,
+        ),
+        b"500,S,ORDER1,20250301103230,001123.5",
+        *between,
+        *(opener, b"300,20250301," + other + b"," + stamp, b"900", b""),
+    ]
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"\r\n".join(lines))
+    answers = []
+    for way in ("whole", "pieces"):
+        if way == "pieces":
+            monkeypatch.setattr(unpack_module, "WHOLE_BYTES", 1000)
+            monkeypatch.setattr(large_module, "PIECE_BYTES", 64 * 1024)
+        target = tmp_path / f"{way}.db"
+        target.write_bytes(empty_store.read_bytes())
+        with open_store(str(target)) as store:
+            outcome = load(store, path).files[0]
+            records = store.quarantine().select("line", "rules", "raw", "context").rows()
+            answers.append((told(outcome)[1:-1], records, store.nmis().rows()))
+    assert answers[0] == answers[1]
+    rejected = 0 if value == "1" else 2
+    assert len(answers[0][1]) == rejected
+    if rejected:
+        assert "500,S,ORDER1" in answers[0][1][0][2]
+
+
+def test_an_asexml_message_is_a_container(store, put, nem12, a_day):
+    """Its payload is the file; who sent it and which transaction it was are kept."""
+    payload = nem12(a_day()).decode()
+    message = f"""<?xml version="1.0"?>
+<ase:aseXML xmlns:ase="urn:aseXML:r43"><Header><From>MDPA</From><To>RETAILER</To>
+<MessageID>MSG-1</MessageID><TransactionGroup>MTRD</TransactionGroup></Header>
+<Transactions><Transaction transactionID="TR-1" transactionDate="2025-03-02T04:30:00+10:00">
+<MeterDataNotification><CSVIntervalData>{payload}</CSVIntervalData></MeterDataNotification>
+</Transaction></Transactions></ase:aseXML>"""
+    outcome = load(store, put("m.xml", message.encode()), profile=None).files[0]
+    assert (outcome.state, outcome.source.rpartition("/")[2]) == ("loaded", "m.xml#TR-1")
+    row = store.file(outcome.file).row(0, named=True)
+    assert (row["message_id"], row["transaction_id"]) == ("MSG-1", "TR-1")
+    assert (row["sender"], row["receiver"]) == ("MDPA", "RETAILER")
+    inner, outer = store.deliveries().to_dicts()
+    assert (inner["parent"], inner["profile"], inner["sender"]) == (
+        outer["delivery"],
+        "b2b",
+        "MDPX",
+    )
+    assert outer["state"] == "loaded"
+
+
+def test_who_sent_it_is_as_told_else_what_the_header_says(store, put, nem12, a_day):
+    """The ledger knows a sender for every delivery that has one."""
+    load(store, put("a.csv", nem12(a_day())))
+    load(store, put("b.csv", nem12(a_day(), sender="MDPB")), sender="portal upload")
+    assert store.deliveries()["sender"].to_list() == ["portal upload", "MDPA"]
 
 
 def test_a_large_text_is_recognised_too(store, put, monkeypatch):

@@ -80,7 +80,7 @@ def load_batch(run: Run, batch: Batch) -> None:
         arrivals = run.arrivals(fresh, numbers, state=["loading"] * len(fresh))
         texts = run.begin(step, arrivals, known)
         account, conflicts = _append(step, part, texts)
-        results = account.results(texts, part.fatal)
+        results = run.results(account, texts, part.fatal)
         share = (time.perf_counter() - started) / max(len(batch.items), 1)
         outcomes = _outcomes(results, account.rules(), part.findings, share)
         outcomes |= _others(run, step, batch, outcomes, known=known, numbers=numbers)

@@ -187,7 +187,7 @@ class _Large:
                 self._account.reject_all(self._item.name)
                 rule = str(self._fatal["error"][0]).partition(":")[0]
                 self._reject(step, pl.concat(self._taken)["line"].to_list(), [rule])
-            results = self._account.results(self._texts, self._fatal)
+            results = self._run.results(self._account, self._texts, self._fatal)
             seq, at = step.finish(results)
         row = results.select(TOLD).row(0)
         self._run.published(seq, at, [] if results["state"][0] == "rejected" else [self._load])

@@ -71,7 +71,7 @@ def load(
         participant: our participant id, for rule F008; None: not checked.
         now: what "today" is for the rules (aware), and the stamp of the ledger; None: the clock.
         hook: called with each event of ``nemflow.events``, after its commit.
-        sender: who sent it, for the ledger.
+        sender: who sent it, for the ledger; None: the envelope's From, else the header's.
         channel: how it came, for the ledger.
 
     Returns:

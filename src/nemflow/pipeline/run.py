@@ -25,6 +25,7 @@ from nemflow.store import ledger
 if TYPE_CHECKING:
     from nemflow.events import Event, Hook, ProgressHook
     from nemflow.mdff.reader import Parser
+    from nemflow.pipeline.account import Account
     from nemflow.pipeline.batch import Batch
     from nemflow.pipeline.sinks import Sink, Step
     from nemflow.pipeline.unpack import Item
@@ -172,6 +173,13 @@ class Run:
         )
         return step.begin(texts)
 
+    def results(self, account: Account, texts: pl.DataFrame, fatal: pl.DataFrame) -> pl.DataFrame:
+        """The account of these texts, and who sent them: as told, else envelope, else header."""
+        given = pl.lit(self._sender, pl.String)
+        return account.results(texts, fatal).with_columns(
+            sent_by=pl.coalesce(given, "sender", "from_participant")
+        )
+
     def _dated(self, frame: pl.DataFrame) -> pl.DataFrame:
         final = pl.col("state").ne_missing("loading")
         now = pl.lit(self.now).cast(pl.Datetime("us", MARKET))
@@ -198,6 +206,8 @@ class Run:
             self._told.setdefault(outcome.sha256, outcome)
         self._advance(item)
         self._days_done += outcome.days.read
+        if item.text is not None and not isinstance(item.text.data, bytes):
+            item.text.data.close()
         if item.close is not None:
             item.close()
         self.emit(

@@ -246,7 +246,7 @@ def finish(
             transaction).
         backend: the engine.
         results: one row per load: file, load, delivery, profile, state (loaded, partly_loaded,
-            rejected), error, COUNTS, header columns, findings, nmis, first_day, last_day.
+            rejected), error, sent_by, COUNTS, header columns, findings, nmis, first_day, last_day.
         arrivals: their deliveries (columns of ``ARRIVAL``, and ``id``), when neither these nor
             the loads are written yet: a load that begins and ends in one transaction.
 
@@ -262,7 +262,9 @@ def finish(
         state=pl.when(visible).then(pl.lit("published")).otherwise(pl.lit("rejected")),
         finished_at=stamp,
     )
-    verdicts = results.select("state", "error", "file", id="delivery", finished_at=stamp)
+    verdicts = results.select(
+        "state", "error", "file", id="delivery", sender="sent_by", finished_at=stamp
+    )
     no_lease = {"lease_token": pl.lit(None, pl.String), "lease_until": pl.lit(None, STAMP)}
     if arrivals is None:
         backend.update(conn, load, ended.with_columns(**no_lease))
@@ -278,7 +280,7 @@ def finish(
             started_at=arrivals["received_at"],
         )
         backend.append(conn, load, pl.concat([ended, begun], how="horizontal"))
-        described = arrivals.drop("state", "error", "file", "finished_at", strict=False)
+        described = arrivals.drop("state", "error", "file", "sender", "finished_at", strict=False)
         described = described.with_columns(attempts=pl.lit(1))
         deliveries = described.join(verdicts, on="id", how="left", maintain_order="left")
         backend.append(conn, delivery, deliveries)
