@@ -351,7 +351,7 @@ def test_an_asexml_message_is_a_container(store, put, nem12, a_day):
     assert (inner["parent"], inner["profile"], inner["sender"]) == (
         outer["delivery"],
         "b2b",
-        "MDPX",
+        "MDPA",
     )
     assert outer["state"] == "loaded"
 
