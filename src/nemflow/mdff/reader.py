@@ -260,9 +260,9 @@ def _pieces(data: bytes | BinaryIO, chunk_bytes: int) -> Iterator[tuple[bytes, b
         if len(rest) - line > 2 * MAX_LINE_BYTES:
             # no record is that long: keep enough of it to say so, and pass over its rest
             rest = rest[: line + MAX_LINE_BYTES + 1] + _rest_of_line(stream, chunk_bytes)
-        if first and len(rest) < _LONGEST_DAY and not _shows_its_kind(rest):
-            continue
         cut = _last_cut(rest)
+        if first and len(rest) < _LONGEST_DAY and not _shows_its_kind(rest[:cut]):
+            continue
         if not cut and len(rest) > chunk_bytes + _LONGEST_DAY:
             cut = _last_end(rest)
         if cut:

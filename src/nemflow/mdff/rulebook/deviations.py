@@ -123,8 +123,8 @@ DEVIATION_LIST: tuple[Deviation, ...] = (
         "D21",
         "one 300 broken over several lines",
         "day rejected, never glued",
-        "file refused, because the pieces are unknown records",
-        ("F009", "I012"),
+        _SAME,
+        ("I012",),
     ),
     Deviation(
         "D22",

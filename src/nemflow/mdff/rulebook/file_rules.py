@@ -121,7 +121,6 @@ FILE_RULES: tuple[Rule, ...] = (
         todo="Look at the line: a broken line, a comment or a column heading does not belong "
         "there.",
         example="NMI,Date,Usage",
-        deviations=("D21",),
     ),
     Rule(
         id="F010",
@@ -207,7 +206,7 @@ FILE_RULES: tuple[Rule, ...] = (
         spec="MDFF §3.3.1(d)",
         expected="fields without quotation marks; the format has no quoting",
         todo="Ask the sender to write plain fields. Under portal the marks are taken off, and a "
-        "comma between them still separates.",
+        "comma between them becomes a space.",
         example='200,"SASMPL0123","E1",1,E1,N1,EX0000123,kWh,30,',
         deviations=("D40",),
     ),
