@@ -7,6 +7,7 @@ import io
 import re
 import tempfile
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -522,6 +523,26 @@ def test_reconcile_clears_the_load_of_a_process_that_is_gone(store, put, monkeyp
     assert store.loads(1)["days"].to_list() == [0]
     assert store.deliveries()["state"].to_list() == ["dead"]
     assert load(store, path).states == {"loaded": 1}
+
+
+def test_a_slow_load_on_this_machine_is_not_taken_for_dead(store, put, monkeypatch):
+    """Its lease may run out while it waits or the machine sleeps; its process is still there."""
+    monkeypatch.setattr(unpack_module, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(large_module, "PIECE_BYTES", 64 * 1024)
+    monkeypatch.setattr("nemflow.store.leases.LEASE", timedelta(seconds=-60))
+    path = put("a.csv", generate(nmis=3, days=60, interval=5, streams=["E1"]))
+    cleared = []
+    summary = load(store, path, progress=lambda _: cleared.append(reconcile(store)))
+    assert summary.states == {"loaded": 1}
+    assert set(cleared) == {0}
+
+
+def test_a_load_of_a_folder_leaves_the_store_itself_out(tmp_path, empty_store, nem12, a_day):
+    """The store may lie in the folder that is loaded."""
+    (tmp_path / "nemflow.db").write_bytes(empty_store.read_bytes())
+    (tmp_path / "a.csv").write_bytes(nem12(a_day()))
+    with open_store(str(tmp_path / "nemflow.db")) as store:
+        assert load(store, tmp_path).states == {"loaded": 1}
 
 
 def test_a_stopped_load_leaves_nothing_half_loaded(store, put, monkeypatch):

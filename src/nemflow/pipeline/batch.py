@@ -74,8 +74,7 @@ def load_batch(run: Run, batch: Batch) -> None:
         known = step.recognise([item.sha256 for item in batch.fresh if item.sha256])
         stands = {sha for sha, file in known.items() if file.seen is Seen.LOADED}
         fresh = [item for item in batch.fresh if item.sha256 not in stands]
-        lost = {item.name for item in batch.fresh if item.sha256 in stands}
-        part = batch.parsed.without(lost & set(batch.parsed.days["source"].unique()))
+        part = batch.parsed
         numbers = run.number(step, batch.items)
         arrivals = run.arrivals(fresh, numbers, state=["loading"] * len(fresh))
         texts = run.begin(step, arrivals, known)

@@ -21,7 +21,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemflow.errors import NemflowError, UsageError
+from nemflow.errors import ArchiveRefused, NemflowError, UsageError
 from nemflow.events import LoadCleared
 from nemflow.intake.archive import Limits
 from nemflow.mdff.reader import Parser
@@ -86,6 +86,13 @@ def load(
     if store is None and not dry_run:
         raise UsageError("There is no store to load into.", hint="Open one, or ask for a dry run.")
     given = given_files([paths] if isinstance(paths, str | Path) else paths)
+    if store is not None:
+        own = store.own_files
+        given = [
+            found
+            for found in given
+            if isinstance(found, ArchiveRefused) or found[0].resolve() not in own
+        ]
     moment = now or datetime.now(MARKET_OFFSET)
     token = new_token()
     parsers = {
@@ -173,14 +180,14 @@ def new_token() -> str:
 def reconcile(store: Store, *, hook: Hook | None = None) -> int:
     """Clear the rows of loads whose process died; returns how many deliveries were closed.
 
-    A load is dead when its lease has run out, or when its process was on this machine and is
-    gone. ``load`` does this by itself first; call it to tidy up without loading.
+    A load is dead when its process was on this machine and is gone, or when its lease has run
+    out. ``load`` does this by itself first; call it to tidy up without loading.
     """
     with store.backend.reading() as conn:
         held = leases.leases(conn)
     closed = 0
-    for token, is_over in held.items():
-        if is_over or _is_gone(token):
+    for token, seconds_left in held.items():
+        if _is_dead(token, seconds_left):
             with store.backend.writing() as conn:
                 loads, count = leases.clear(
                     conn,
@@ -194,21 +201,23 @@ def reconcile(store: Store, *, hook: Hook | None = None) -> int:
     return closed
 
 
-def _is_gone(token: str) -> bool:
-    """Whether the token's process was on this machine and is no more."""
+def _is_dead(token: str, seconds_left: float) -> bool:
+    """Whether who holds the lease is gone.
+
+    Of a process on this machine we know; it may be slow, or asleep, for an hour. Of others we
+    only know that their lease ran out.
+    """
     host, _, rest = token.partition(":")
     number = rest.partition(":")[0]
-    if host != socket.gethostname() or not number.isdigit() or int(number) == os.getpid():
-        return False
-    if os.name != "posix":
-        return False  # no harmless way to ask; the lease will run out
+    if host != socket.gethostname() or not number.isdigit() or os.name != "posix":
+        return seconds_left < 0
     try:
         os.kill(int(number), 0)
     except ProcessLookupError:
         return True
     except OSError:
-        return False
-    return False
+        pass  # it is there, and not ours
+    return seconds_left < -3600
 
 
 def _abandon(store: Store, token: str, error: BaseException) -> None:

@@ -12,6 +12,7 @@ Look next: ``loading.py``, which takes the steps.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from nemflow.store import Store
 
 
+_RENEW_SECONDS = 30  #: a run renews its lease at least so often, while it works
 NOTHING = store_days.Met(pl.DataFrame(), pl.DataFrame())
 
 
@@ -124,11 +126,15 @@ class StoreSink:
         self._store = store
         self.token = token
         self.now = now
+        self._renewed = time.monotonic()
 
     @contextmanager
     def step(self, *, durable: bool = True) -> Iterator[Step]:
         """Begin a short transaction."""
         with self._store.backend.writing(durable=durable) as conn:
+            if time.monotonic() - self._renewed > _RENEW_SECONDS:
+                leases.renew(conn, self.token)
+                self._renewed = time.monotonic()
             yield _StoreStep(conn, self._store, self.token, self.now)
 
     def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:

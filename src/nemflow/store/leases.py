@@ -47,19 +47,30 @@ def hold(conn: sa.Connection, loads: Collection[int], token: str) -> None:
     )
 
 
-def leases(conn: sa.Connection) -> dict[str, bool]:
-    """Who works on something, by lease token: whether that lease has run out."""
+def leases(conn: sa.Connection) -> dict[str, float]:
+    """Who works on something, by lease token: seconds until it runs out, less than 0 after."""
     now = datetime.now(MARKET_OFFSET)
-    found: dict[str, bool] = {}
+    found: dict[str, float] = {}
     for table in (load, delivery):
         rows = conn.execute(
-            sa.select(table.c.lease_token, sa.func.max(table.c.lease_until) < now)
+            sa.select(table.c.lease_token, sa.func.max(table.c.lease_until))
             .where(table.c.lease_token.is_not(None))
             .group_by(table.c.lease_token)
         )
-        for token, is_over in rows:
-            found[token] = found.get(token, True) and bool(is_over)
+        for token, until in rows:
+            at = datetime.fromisoformat(until) if isinstance(until, str) else until
+            left = (at - now).total_seconds()
+            found[token] = max(left, found.get(token, left))
     return found
+
+
+def renew(conn: sa.Connection, token: str) -> None:
+    """Renew the lease on the deliveries that a run still works on."""
+    conn.execute(
+        sa.update(delivery)
+        .where(delivery.c.lease_token == token)
+        .values(lease_until=datetime.now(MARKET_OFFSET) + LEASE)
+    )
 
 
 def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[list[int], int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Literal, Self, get_args
 
 import polars as pl
@@ -76,6 +77,15 @@ class Store:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend  #: the engine; for ``nemflow.pipeline``
         self.url = backend.url.render_as_string(hide_password=True)  #: where it is
+
+    @property
+    def own_files(self) -> frozenset[Path]:
+        """The files the store itself lies in: no load of a folder should read them."""
+        url = self.backend.url
+        if url.get_backend_name() != "sqlite":
+            return frozenset()
+        path = Path(str(url.database)).resolve()
+        return frozenset(path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
 
     def close(self) -> None:
         """Let go of all connections."""
