@@ -130,30 +130,10 @@ def number(
     if frame["bytes"].sum() + 2 * frame.height != sum(map(len, clean)):
         for body, form in zip(clean, forms, strict=True):
             form.lone_lf += body.count(b"\n") - body.count(b"\r\n")
-    frame = _with_numbers(frame, [text.first_line for text in texts])
-    long = pl.col("bytes") > MAX_LINE_BYTES
-    any_long = largest(frame["bytes"]) > MAX_LINE_BYTES
-    if any_long:
-        frame = frame.with_columns(
-            pl.when(long).then(pl.col("text").str.head(80)).otherwise("text")
-        )
-    kind = (
-        pl.col("text").str.head(4).replace_strict(_KINDS, default=0, return_dtype=pl.UInt16)
-    )  # fmt: skip
-    frame = frame.with_columns(
-        (pl.when(~long).then(kind).otherwise(0) if any_long else kind).alias("kind")
-    )
+    frame = _with_kinds(_with_numbers(frame, [text.first_line for text in texts]))
     frame = _odd_lines(frame, forms)
     lines = frame.select("row", "src", "line", "kind", "text")
-    if not any_long:
-        return Numbered(lines, refused)
-    too_long = frame.filter(long).with_columns(pl.lit(None, pl.UInt32).alias("target"))
-    found.add(
-        too_long,
-        Check("F001", pl.lit(value=True), "", None,
-              f"the line has more than the {MAX_LINE_BYTES} bytes that any record may have"),
-    )  # fmt: skip
-    return Numbered(lines, refused, too_long)
+    return Numbered(lines, refused, _too_long(frame, found))
 
 
 def note_forms(texts: Sequence[Text], forms: Sequence[Form], found: Findings) -> None:
@@ -275,9 +255,36 @@ def _with_numbers(frame: pl.DataFrame, starts: Sequence[int]) -> pl.DataFrame:
     )
 
 
+_LONG = pl.col("bytes") > MAX_LINE_BYTES
+
+
+def _with_kinds(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add ``kind``; a line that is too long is none, and is shortened."""
+    kind = pl.col("text").str.head(4).replace_strict(_KINDS, default=0, return_dtype=pl.UInt16)
+    if largest(frame["bytes"]) <= MAX_LINE_BYTES:
+        return frame.with_columns(kind.alias("kind"))
+    return frame.with_columns(
+        pl.when(_LONG).then(pl.col("text").str.head(80)).otherwise("text").alias("text"),
+        pl.when(~_LONG).then(kind).otherwise(0).alias("kind"),
+    )
+
+
+def _too_long(frame: pl.DataFrame, found: Findings) -> pl.DataFrame | None:
+    """Note lines that no record can be (F001), and give them."""
+    if largest(frame["bytes"]) <= MAX_LINE_BYTES:
+        return None
+    lines = frame.filter(_LONG).with_columns(pl.lit(None, pl.UInt32).alias("target"))
+    found.add(
+        lines,
+        Check("F001", pl.lit(value=True), "", None,
+              f"the line has more than the {MAX_LINE_BYTES} bytes that any record may have"),
+    )  # fmt: skip
+    return lines
+
+
 def _odd_lines(frame: pl.DataFrame, forms: Sequence[Form]) -> pl.DataFrame:
     """Look again at lines without a plain indicator: blanks go, blanks and quotes round it not."""
-    odd = frame.filter((pl.col("kind") == 0) & (pl.col("bytes") <= MAX_LINE_BYTES))
+    odd = frame.filter((pl.col("kind") == 0) & ~_LONG)
     if odd.is_empty():
         return frame
     bare = pl.col("text").str.strip_chars(BLANKS + ",")
