@@ -34,6 +34,8 @@ _TIERS: Final = ((15, 3), (11, 7), (4, 14))
 _USUAL: Final = (48, 96, 288)
 #: Bytes of text that one task converts: large enough to be busy, small enough for the cache.
 _BLOCK_BYTES: Final = 4_000_000
+#: A block smaller than this is not worth a task of its own.
+_SMALL_BLOCK_BYTES: Final = 500_000
 #: What can be kept exactly: 38 digits, of them 15 before the point.
 _NUMBER: Final = r"^(?:[0-9]{1,15}(?:\.[0-9]{0,23})?|\.[0-9]{1,23})$"
 _NEGATIVE: Final = r"^-(?:[0-9]{1,15}(?:\.[0-9]{0,23})?|\.[0-9]{1,23})$"
@@ -160,8 +162,11 @@ def _clean(
 
 
 def _blocks(text: pl.Series) -> Iterator[pl.Series]:
-    """Cut a column of lines into blocks of about ``_BLOCK_BYTES``."""
-    step = max(1, _BLOCK_BYTES // (largest(text.str.len_bytes()) + 1))
+    """Cut a column of lines into equal blocks: enough for all cores, none too large."""
+    size = int(text.str.len_bytes().sum())
+    cores = min(os.cpu_count() or 1, size // _SMALL_BLOCK_BYTES)
+    count = max(1, cores, -(-size // _BLOCK_BYTES))
+    step = max(1, -(-text.len() // count))
     for start in range(0, text.len(), step):
         yield text.slice(start, step)
 

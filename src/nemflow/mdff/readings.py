@@ -53,21 +53,24 @@ def long(data: MeterData, exact: bool) -> pl.DataFrame:
         first = pl.lit(0, pl.Int64)
     step = pl.col("interval_minutes").cast(pl.Int64) * _MINUTE
     midnight = pl.col("day").cast(pl.Datetime("us")).cast(pl.Int64) - _OFFSET
-    opens = midnight + first * step
-    closes = opens + pl.col("values").list.len().cast(pl.Int64) * step
+    length = pl.col("values").list.len().cast(pl.Int64)
+    # Where each day's first interval will stand, less what its clock has run by then: the time
+    # of an interval then follows from its place, and only one list has to be taken apart.
+    before = length.cum_sum() - length
     frame = days.select(
         *(name for name in COLUMNS if name in days.columns),
-        pl.int_ranges(opens, closes, step).alias("interval_start"),
+        (midnight + (first - before) * step).alias("origin"),
         step.alias("step"),
         pl.col("values").alias("value"),
     )
-    frame = frame.explode("interval_start", "value", empty_as_null=False)
+    frame = frame.explode("value", empty_as_null=False)
     value = decimals(frame["value"], data.scale) if exact else floats(frame["value"], data.scale)
+    opens = pl.col("origin") + pl.int_range(pl.len(), dtype=pl.Int64) * pl.col("step")
     return frame.with_columns(
-        (pl.col("interval_start") + pl.col("step")).cast(STAMP).alias("interval_end"),
-        pl.col("interval_start").cast(STAMP),
+        opens.cast(STAMP).alias("interval_start"),
+        (opens + pl.col("step")).cast(STAMP).alias("interval_end"),
         value.alias("value"),
-    ).select(COLUMNS)  # fmt: skip
+    ).select(COLUMNS)
 
 
 def decimals(values: pl.Series, scale: int) -> pl.Series:
