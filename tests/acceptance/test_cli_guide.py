@@ -6,13 +6,15 @@ Run this file as a program to write the outputs anew after a change:
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import shlex
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+from typer.testing import CliRunner
+
+from nemflow.cli import app
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "cli-guide.md"
 FENCE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -20,17 +22,10 @@ FENCE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 def output_of(command: str, folder: Path) -> str:
     """What ``nemflow ...`` prints in the folder; it may find problems in data, nothing worse."""
-    done = subprocess.run(
-        [sys.executable, "-m", "nemflow.cli", *shlex.split(command)],
-        cwd=folder,
-        env={"PATH": os.defpath, "HOME": str(folder), "LANG": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode in (0, 1), f"$ nemflow {command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(app, shlex.split(command))
+    assert done.exit_code in (0, 1), f"$ nemflow {command}\n{done.output}"
+    return done.output
 
 
 def written_anew(text: str, folder: Path) -> str:
