@@ -24,6 +24,19 @@ import nemflow
 CODE = "from nemflow.cli import main; main()"
 #: The same program, only less patient with a locked store.
 IMPATIENT = f"import nemflow.store.backends.sqlite as s; s.BUSY_SECONDS = 0.3; {CODE}"
+#: The same program, that gets a real Ctrl-C after it has written rows a number of times.
+STOPPED_AFTER = """
+import os, signal
+from nemflow.store.backends.sqlite import SqliteBackend
+append, written = SqliteBackend.append, []
+def append_and_stop(*args, **options):
+    append(*args, **options)
+    written.append(1)
+    if len(written) == {step}:
+        os.kill(os.getpid(), signal.SIGINT)
+SqliteBackend.append = append_and_stop
+{code}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -177,22 +190,21 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_ctrl_c_during_a_load_leaves_nothing_half_loaded(large: Path) -> None:
-    """Stopped in the middle: 130, one sentence, nothing visible; the same load then works."""
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_ctrl_c_during_a_load_leaves_nothing_half_loaded(step: int) -> None:
+    """Stopped between two writes: 130, one sentence, nothing visible; then the load works."""
     make("first.csv", days=1)
+    make("second.csv", days=3, nmis=["SASMPL0002", "SASMPL0003"], service_orders=True)
     run("load", "first.csv")
     before = ask("nmis")
-    process = start("load", large, stdout=subprocess.DEVNULL)
-    wal = Path("nemflow.db-wal")
-    wait_for(lambda: wal.exists() and wal.stat().st_size > 1_000_000)
-    process.send_signal(signal.SIGINT)
+    process = start("load", "second.csv", code=STOPPED_AFTER.format(step=step, code=CODE))
     said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130, said
     assert said.strip() == "stopped; nothing half loaded"
     assert ask("nmis") == before
-    assert all(row["state"] != "loaded" for row in ask("deliveries") if row["name"] != "first.csv")
-    assert ask("load", large)["days"]["stored"] == 20 * 120 * 2
-    assert len(ask("nmis")) == 20
+    assert [row["name"] for row in ask("deliveries") if row["state"] == "loaded"] == ["first.csv"]
+    assert ask("load", "second.csv")["days"]["stored"] == 12
+    assert len(ask("nmis")) == 3
 
 
 def test_ctrl_c_during_a_conversion_leaves_no_output(large: Path, folder: Path) -> None:
