@@ -337,12 +337,11 @@ class PostgresBackend:
         name = f"{table}_{month:%Y%m}"
         bounds = f"'{month}' AND day < '{until}'"
         with self._engine.connect() as conn, conn.begin():
-            there = sa.text("SELECT to_regclass(:name)")
-            if conn.execute(there, {"name": name}).scalar() is not None:
+            # pg_inherits is read by snapshot; to_regclass would answer from a stale cache
+            if conn.exec_driver_sql(_ATTACHED, (table, name)).scalar():
                 return
-            conn.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
             conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK_PARTITIONS,))
-            if conn.execute(there, {"name": name}).scalar() is not None:
+            if conn.exec_driver_sql(_ATTACHED, (table, name)).scalar():
                 return
             for statement in (
                 f'CREATE TABLE "{name}" (LIKE "{table}" INCLUDING DEFAULTS INCLUDING CONSTRAINTS '
@@ -359,6 +358,11 @@ _CLAIM_COLUMNS = [
     day_claim.c[name]
     for name in ("nmi", "day", "suffix", "version_at", "file_at", "content_hash", "load")
 ]
+_ATTACHED = """
+SELECT EXISTS (
+  SELECT 1 FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+  WHERE i.inhparent = %s::regclass AND c.relname = %s)
+"""
 _WANTED = """
 CREATE TEMPORARY TABLE IF NOT EXISTS wanted (
   nmi text COLLATE "C" NOT NULL, day date NOT NULL, suffix text COLLATE "C" NOT NULL
