@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nemflow.cli.output import printable
+from nemflow.cli.wording import size
 from nemflow.events import Progress
 
 _NAME_WIDTH = 28
@@ -35,7 +36,6 @@ def progress_bar(
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        DownloadColumn,
         TextColumn,
         TimeRemainingColumn,
     )
@@ -46,14 +46,14 @@ def progress_bar(
     bar = Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        DownloadColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
         TextColumn("{task.fields[days]:,} days", markup=False),
         TimeRemainingColumn(),
         console=Console(stderr=True, markup=False, highlight=False),
         transient=True,
     )
     with bar:
-        task = bar.add_task(doing, total=total_bytes, days=0)
+        task = bar.add_task(doing, total=total_bytes, days=0, amount="")
 
         def advance(now: Progress) -> None:
             bar.update(
@@ -62,6 +62,9 @@ def progress_bar(
                 completed=now.bytes_done,
                 total=now.bytes_total if now.bytes_total is not None else total_bytes,
                 days=now.days_done,
+                amount=f"{size(now.bytes_done)} of {size(now.bytes_total)}"
+                if now.bytes_total
+                else "",
             )
 
         yield advance
