@@ -24,12 +24,14 @@ import polars as pl
 from nemflow.errors import NotFound, UsageError
 from nemflow.events import LoadPublished
 from nemflow.mdff.reader import Parser, Text
+from nemflow.mdff.rules import severity
 from nemflow.pipeline.loading import new_token, reconcile
 from nemflow.pipeline.outcome import Counts, FileOutcome, LoadSummary
 from nemflow.pipeline.prepare import Prepared, prepared
 from nemflow.pipeline.sinks import DrySink, Sink, Step, StoreSink
 from nemflow.store import history, ledger, quarantine
 from nemflow.store.days import KEY
+from nemflow.store.registers import PERIOD_KEY
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
@@ -130,10 +132,11 @@ class _Job:
     def run(self, parser: Parser, profile: str, token: str, now: datetime) -> FileOutcome:
         """Read, append, publish; returns the account of these records."""
         started = time.perf_counter()
-        part = prepared(parser.feed(self._texts()))
         about = self.records.row(0, named=True)
+        part = self._without_files_faults(prepared(parser.feed(self._texts())), profile)
         with self.sink.step() as step:
-            load = step.begin_replay(about["file"], about["load"], about["delivery"], profile)
+            ids = self.records["quarantine"].to_list()
+            load = step.begin_replay(about, profile, ids)
             part = self._without_twins(step, part, about["load"])
             own = part.without(part.fatal["source"].to_list())
             days = step.days(self._placed(own.days, load, about["file"]), [load])
@@ -144,7 +147,7 @@ class _Job:
             state, seq, at = step.finish_replay(
                 load,
                 counts,
-                tried=self.records["quarantine"].to_list(),
+                tried=ids,
                 taken={self.names[source] for source in taken},
                 who=self.by,
             )
@@ -203,27 +206,50 @@ class _Job:
             for row in self.records.iter_rows(named=True)
         ]
 
+    def _without_files_faults(self, part: Prepared, profile: str) -> Prepared:
+        """Keep out what the file as a whole is rejected for, unless a person edited it."""
+        sources = {number: source for source, number in self.names.items()}
+        faults = {
+            sources[number]: fatal
+            for number, rules in self.records.select("quarantine", "rules").iter_rows()
+            if number not in self.edits
+            and (fatal := [rule for rule in rules if severity(rule, profile) == "F"])
+        }
+        return self._without(part, faults)
+
     def _without_twins(self, step: Step, part: Prepared, base: int) -> Prepared:
-        """I009: of one day of a file under one stamp with different contents none is let in."""
-        if part.days.is_empty():
+        """Of one thing under one stamp with different contents in one file, none is let in."""
+        for frame, key, rule in ((part.days, KEY, "I009"), (part.reads, PERIOD_KEY, "A010")):
+            if frame.is_empty():
+                continue
+            version = [*key, "version_at"]
+            here = frame.select(*version, "content_hash")
+            there = step.claims_of_base(frame, base, key)
+            several = (
+                pl.concat([here, there.select(here.columns)])
+                .unique()
+                .filter(pl.struct(version).is_duplicated())
+            )
+            twins = frame.join(several, on=version, how="semi", nulls_equal=True)["source"]
+            part = self._without(part, {source: [rule] for source in twins})
+        return part
+
+    def _without(self, part: Prepared, faults: Mapping[str, list[str]]) -> Prepared:
+        """Move what is accepted of these sources to the rejected, for these rules."""
+        accepted = {*part.days["source"], *part.reads["source"]}
+        faults = {source: rules for source, rules in faults.items() if source in accepted}
+        if not faults:
             return part
-        version = [*KEY, "version_at"]
-        here = part.days.select(*version, "content_hash")
-        there = step.claims_of_base(part.days.select(KEY).unique(), base)
-        several = (
-            pl.concat([here, there.select(here.columns)])
-            .unique()
-            .filter(pl.struct(version).is_duplicated())
+        kinds = dict(self.records.select("quarantine", "record").iter_rows())
+        bad = pl.DataFrame(
+            {
+                "source": list(faults),
+                "record": [kinds[self.names[source]] for source in faults],
+                "rules": list(faults.values()),
+            }
         )
-        twins = part.days.join(several, on=version, how="semi", nulls_equal=True)["source"]
-        if twins.is_empty():
-            return part
-        kept = part.without(twins.to_list())
-        lost = self.records.filter(
-            pl.col("quarantine").is_in([self.names[source] for source in twins])
-        )
-        bad = lost.select(pl.col("record"), rules=pl.lit(["I009"]))
-        return kept.with_bad(pl.concat([part.bad, bad], how="diagonal_relaxed"))
+        kept = part.without(faults)
+        return kept.with_bad(pl.concat([kept.bad, bad], how="diagonal_relaxed"))
 
     def _told(self, findings: pl.DataFrame, source: str) -> pl.DataFrame | None:
         """Findings about the file's own lines."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from nemflow.store import Store
+    from nemflow.store.backends import Backend
 
 
 _RENEW_SECONDS = 30  #: a run renews its lease at least so often, while it works
@@ -91,11 +92,14 @@ class Step(Protocol):
     def containers(self, numbers: Collection[int]) -> None:
         """Give containers the state their members add up to."""
 
-    def begin_replay(self, file: int, base: int, delivery: int, profile: str) -> int:
-        """Open a load that takes quarantined records of a file in; its number."""
+    def begin_replay(self, about: Mapping[str, Any], profile: str, ids: Sequence[int]) -> int:
+        """Open a load that takes in these quarantined records of a file; its number.
 
-    def claims_of_base(self, keys: pl.DataFrame, base: int) -> pl.DataFrame:
-        """What a load and its replays have claimed on these (nmi, day, suffix) keys."""
+        ``about`` says file, load (whose quarantine it is) and delivery.
+        """
+
+    def claims_of_base(self, frame: pl.DataFrame, base: int, key: Sequence[str]) -> pl.DataFrame:
+        """What a load and its replays have claimed on these days, or register periods."""
 
     def finish_replay(
         self,
@@ -204,21 +208,21 @@ class _StoreStep:
     def containers(self, numbers: Collection[int]) -> None:
         ledger.settle_containers(self._conn, self._backend, numbers)
 
-    def begin_replay(self, file: int, base: int, delivery: int, profile: str) -> int:
+    def begin_replay(self, about: Mapping[str, Any], profile: str, ids: Sequence[int]) -> int:
+        quarantine.must_be_open(self._conn, ids)
         return ledger.begin_replay(
             self._conn,
             self._backend,
-            file_id=file,
-            base=base,
-            delivery_id=delivery,
+            file_id=about["file"],
+            base=about["load"],
+            delivery_id=about["delivery"],
             profile=profile,
             token=self._token,
             now=self._now,
         )
 
-    def claims_of_base(self, keys: pl.DataFrame, base: int) -> pl.DataFrame:
-        claims = self._backend.claims_of(self._conn, keys)
-        return claims.filter(pl.col("load").is_in(ledger.loads_of_base(self._conn, base)))
+    def claims_of_base(self, frame: pl.DataFrame, base: int, key: Sequence[str]) -> pl.DataFrame:
+        return _claims_of_base(self._conn, self._backend, frame, base, key)
 
     def finish_replay(
         self,
@@ -353,15 +357,14 @@ class _DryStep:
     def containers(self, numbers: Collection[int]) -> None:
         pass
 
-    def begin_replay(self, file: int, base: int, delivery: int, profile: str) -> int:
-        self._file = file
+    def begin_replay(self, about: Mapping[str, Any], profile: str, ids: Sequence[int]) -> int:
+        self._file = about["file"]
         return self._sink.next_load(1)[0]
 
-    def claims_of_base(self, keys: pl.DataFrame, base: int) -> pl.DataFrame:
+    def claims_of_base(self, frame: pl.DataFrame, base: int, key: Sequence[str]) -> pl.DataFrame:
         assert self._conn is not None  # noqa: S101 - for the type checker
         assert self._store is not None  # noqa: S101 - a replay has a store
-        claims = self._store.backend.claims_of(self._conn, keys)
-        return claims.filter(pl.col("load").is_in(ledger.loads_of_base(self._conn, base)))
+        return _claims_of_base(self._conn, self._store.backend, frame, base, key)
 
     def finish_replay(
         self,
@@ -375,3 +378,13 @@ class _DryStep:
         assert self._conn is not None  # noqa: S101 - for the type checker
         left = ledger.rejected_of(self._conn, self._file) - len(taken)
         return "partly_loaded" if left else "loaded", 0, datetime.now(MARKET_OFFSET)
+
+
+def _claims_of_base(
+    conn: sa.Connection, backend: Backend, frame: pl.DataFrame, base: int, key: Sequence[str]
+) -> pl.DataFrame:
+    if key == KEY:
+        claims = backend.claims_of(conn, frame.select(KEY).unique())
+    else:
+        claims = registers.claims_of(conn, backend, frame["nmi"].unique())
+    return claims.filter(pl.col("load").is_in(ledger.loads_of_base(conn, base)))

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
+from nemflow.errors import StoreBusy
 from nemflow.store.backends.codec import STAMP
+from nemflow.store.leases import batches
 from nemflow.store.tables import delivery, file, finding, load, quarantine
 
 if TYPE_CHECKING:
@@ -120,15 +122,31 @@ def records(
     ).rename({"id": "quarantine"})
 
 
+def must_be_open(conn: sa.Connection, ids: Collection[int]) -> None:
+    """Make sure that nobody else took these records in meanwhile.
+
+    Raises:
+        StoreBusy: somebody did.
+    """
+    left = 0
+    for some in batches(ids):
+        question = sa.select(sa.func.count()).select_from(quarantine)
+        still = quarantine.c.id.in_(some), quarantine.c.resolved_by.is_(None)
+        left += int(conn.execute(question.where(*still)).scalar_one())
+    if left != len(ids):
+        raise StoreBusy(
+            "Another replay is taking the same records in.", hint="Run the replay again."
+        )
+
+
 def tried(
     conn: sa.Connection, ids: Collection[int], taken_in: Mapping[int, int], now: datetime
 ) -> None:
     """Note a replay: one more attempt each; ``taken_in`` says by which load those were resolved."""
-    every = sorted(ids)
-    for at in range(0, len(every), 500):
+    for some in batches(ids):
         conn.execute(
             sa.update(quarantine)
-            .where(quarantine.c.id.in_(every[at : at + 500]))
+            .where(quarantine.c.id.in_(some))
             .values(attempts=quarantine.c.attempts + 1)
         )
     if taken_in:
