@@ -292,13 +292,15 @@ Machine: {machine_line(result)}.
 ## How it is measured
 
 Every measurement is a fresh process that warms up on a tiny file and then does one thing once.
-Rounds are interleaved, so that other load on the machine hits all alike; the table shows the
-median of up to five runs. The peers, nemreader 1.0.1 and aemo-mdff-reader 3.0.0, run in the
-fastest way they document, in an environment of their own. *x faster peer* is the median time of
-the faster of the two, divided by ours. Every call must see the full count of readings, or its
-row says so. What the calls give differs: `nemflow.read` applies the rule catalogue, keeps exact
-decimals and applies the 400 records; `parse_to_columns` converts values to floats and skips
-the 400s; `nem_data` applies them. Rows marked *(process)* time the whole command, start included.
+Rounds are interleaved and what is compared runs side by side, so that other load on the machine
+hits all alike; the table shows the median of up to five runs. The peers, nemreader 1.0.1 and
+aemo-mdff-reader 3.0.0, run in the fastest way they document, in an environment of their own.
+*x faster peer* is the median time of the faster of the two, divided by ours. Every call must see
+the full count of readings, or its row says so.
+
+What the calls give differs: `nemflow.read` applies the rule catalogue, keeps exact decimals and
+applies the 400 records; `parse_to_columns` converts values to floats and skips the 400s;
+`nem_data` applies them. Rows marked *(process)* time the whole command, start included.
 
 ## Goals
 

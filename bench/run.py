@@ -3,9 +3,10 @@
 ``make bench`` runs this; options go in ``ARGS``, e.g. ``make bench ARGS="--quick"``.
 
 Every measurement is a fresh process that warms up on a tiny file and then does one thing once.
-The rounds are interleaved (every job once, then every job again), so that other load on the
-machine hits all alike; ratios are taken between medians of the same run. The peers live in an
-environment of their own with a Python of 3.12 or newer; without one, nemflow is measured alone.
+The rounds are interleaved (every job once, then every job again) and what is compared runs side
+by side, so that other load on the machine hits all alike; ratios are taken between medians of the
+same run. The peers live in an environment of their own with a Python of 3.12 or newer; without
+one, nemflow is measured alone.
 
 Next: shapes.py makes the files, ours.py and peers.py hold what is timed, report.py judges.
 """
@@ -32,7 +33,10 @@ OUT = HERE / "out"
 PEERS_ENV = HERE / ".venv-peers"
 PEERS = ["nemreader==1.0.1", "aemo-mdff-reader[parquet]==3.0.0"]
 PATIENCE = 120  # seconds one measurement may take
-BUDGET = 540  # seconds after which no further round is begun
+BUDGET = 480  # seconds after which no further measurement is begun
+END = 585  # seconds after which a running measurement is given up
+# Within a round, what is compared stands side by side, the small shapes first.
+ORDER = ["-", "A", "C", "generated", "one file", "zip", "B", "B10", "one stream"]
 
 Facts = dict[str, dict[str, Any]]
 
@@ -218,15 +222,15 @@ def peer_jobs(python: Path, facts: Facts, scratch: Path, *, quick: bool) -> list
     return jobs
 
 
-def measure(job: Job, facts: Facts) -> None:
+def measure(job: Job, facts: Facts, patience: float) -> None:
     """Run the job once more in a fresh process and note what it took."""
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            job.command, capture_output=True, text=True, timeout=PATIENCE, check=False
+            job.command, capture_output=True, text=True, timeout=patience, check=False
         )
     except subprocess.TimeoutExpired:
-        job.trouble = f"gave up after {PATIENCE} s"
+        job.trouble = f"gave up after {patience:.0f} s"
         return
     seconds = time.perf_counter() - start
     if done.returncode:
@@ -249,14 +253,17 @@ def measure(job: Job, facts: Facts) -> None:
 
 def run_rounds(jobs: list[Job], facts: Facts, started: float) -> None:
     """Every job once, then again those that want more, until all are done or time is up."""
+    kinds = list(dict.fromkeys(job.what for job in jobs))
+    queue = sorted(jobs, key=lambda job: (ORDER.index(job.shape), kinds.index(job.what)))
     for turn in range(max(job.times for job in jobs)):
-        due = [job for job in jobs if job.times > turn and not job.trouble]
+        due = [job for job in queue if job.times > turn and not job.trouble]
         for place, job in enumerate(due, 1):
-            if time.perf_counter() - started > BUDGET:
-                say(f"Stopped after {BUDGET} s: the last round is not complete.")
+            gone = time.perf_counter() - started
+            if gone > BUDGET:
+                say(f"\nStopped after {gone:.0f} s: round {turn + 1} is not complete.")
                 return
             say(f"\r\033[KRound {turn + 1}: {place}/{len(due)} {job.who} {job.what} {job.shape}")
-            measure(job, facts)
+            measure(job, facts, min(PATIENCE, END - gone))
     say("\r\033[K")
 
 

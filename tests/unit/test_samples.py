@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -142,3 +144,16 @@ def test_chunked_reading_sees_the_same_days(path: str) -> None:
         whole.days.select(*key, "content_hash").sort(key).rows()
     )
     assert together.register_reads.height == whole.register_reads.height
+
+
+def test_the_page_of_the_samples_is_up_to_date() -> None:
+    """docs/samples.md says what nemflow says today; mend it with bench/samples_table.py."""
+    repo = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, repo / "bench" / "samples_table.py", "--check"],
+        env={**os.environ, "NEMFLOW_SAMPLES": str(SAMPLES)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
