@@ -192,16 +192,17 @@ def test_rows_outside_32_bits_are_kept_exactly(
     day = generate(nmis=1, days=1, streams=("E1",), seed=3).decode()
     rows = day.split("\r\n")
     cells = rows[2].split(",")
-    cells[2], cells[3] = "123456789012345", "0.12345678901234"
+    longest = "123456789012345.12345678901234567890123"
+    cells[2], cells[3] = "0.12345678901234", longest
     rows[2] = ",".join(cells)
     load(store, [put("huge.csv", "\r\n".join(rows).encode())])
     values = store.readings("SASMPL0001")["value"].to_list()
-    assert values[:2] == [Decimal(123456789012345), Decimal("0.12345678901234")]
+    assert values[:2] == [Decimal("0.12345678901234"), Decimal(longest)]
     with store.backend.reading() as conn:
         found = conn.execute(sa.select(sa.func.count()).select_from(day_claim)).scalar()
         text = conn.exec_driver_sql("SELECT max(value)::text FROM meter_readings").scalar()
     assert found == 1
-    assert Decimal(str(text)) == Decimal(123456789012345)
+    assert Decimal(str(text)) == Decimal(longest)
 
 
 def _spooled(text: bytes) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import polars as pl
@@ -20,6 +20,8 @@ from nemflow.store.tables import Day, Exact, Stamp
 MARKET = "Etc/GMT-10"
 STAMP = pl.Datetime("us", MARKET)
 _MAX_INT32 = 2**31 - 1
+#: Decimal arithmetic rounds to its context's digits, 28 by default; a value may have 38.
+_EXACTLY = Context(prec=60)
 
 
 def stamp_text(column: pl.Expr) -> pl.Expr:
@@ -74,7 +76,7 @@ def with_arrays(frame: pl.DataFrame) -> pl.DataFrame:
 def decimal_json(ints: str, scale: int) -> str:
     """JSON integers at a scale as JSON decimals, each as text."""
     values = [
-        None if number is None else f"{Decimal(number).scaleb(-scale):f}"
+        None if number is None else f"{_EXACTLY.scaleb(Decimal(number), -scale):f}"
         for number in json.loads(ints)
     ]
     return json.dumps(values, separators=(",", ":"))
