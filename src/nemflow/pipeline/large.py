@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nemflow.pipeline.unpack import Item
 
 #: Bytes of text in one piece.
-PIECE_BYTES = 8 * 1024 * 1024
+PIECE_BYTES = 12 * 1024 * 1024
 
 
 def load_large(run: Run, item: Item, pool: Executor) -> None:
