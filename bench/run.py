@@ -110,11 +110,11 @@ def peers_python() -> tuple[Path | None, str]:
     return python, ""
 
 
-def files(facts: Facts, shape: str) -> list[str]:
+def files(facts: Facts, shape: str, *, quick: bool) -> list[str]:
     """The file of a shape and the one to warm up on; ``generated`` has none of its own."""
     tiny = facts["tiny"]["path"]
     path = facts[shape]["path"] if shape in facts else tiny
-    return [path, tiny if shape in BIG else path]
+    return [path, tiny if quick or shape in BIG else path]
 
 
 def our_jobs(facts: Facts, scratch: Path, *, quick: bool) -> list[Job]:
@@ -122,7 +122,7 @@ def our_jobs(facts: Facts, scratch: Path, *, quick: bool) -> list[Job]:
     nemflow = str(Path(sys.executable).with_name("nemflow"))
 
     def call(what: str, task: str, shape: str, how: str, times: int) -> Job:
-        command = [sys.executable, str(HERE / "ours.py"), task, *files(facts, shape)]
+        command = [sys.executable, str(HERE / "ours.py"), task, *files(facts, shape, quick=quick)]
         return Job(what, shape, "nemflow", how, command, 1 if quick else times)
 
     def typed(what: str, shape: str, arguments: list[str], how: str, times: int) -> Job:
@@ -137,7 +137,7 @@ def our_jobs(facts: Facts, scratch: Path, *, quick: bool) -> list[Job]:
             call("long frame", "readings", shape, "nemflow.read(file).readings()", 5),
             call("load into SQLite", "load", shape, "nemflow.pipeline.load(store, file)", 3),
         ]
-        for kind in ("csv", "parquet"):
+        for kind in ("csv", "parquet") if shape != "B" or not quick else ():
             out = str(scratch / f"ours-{shape}.{kind}")
             jobs.append(
                 typed(
@@ -189,7 +189,7 @@ def peer_jobs(python: Path, facts: Facts, scratch: Path, *, quick: bool) -> list
             times = 1 if quick else {"A": 3, "B": 1, "C": 3}[shape]
             if task == "mdff-columns" and not quick:
                 times = 3  # the faster one, against which ratios are taken
-            command = [str(python), str(HERE / "peers.py"), task, *files(facts, shape)]
+            command = [str(python), str(HERE / "peers.py"), task, *files(facts, shape, quick=quick)]
             jobs.append(Job(what, shape, who, how, command, times))
     if not quick:
         path = facts["A"]["path"]
@@ -288,7 +288,11 @@ def say(text: str) -> None:
 def main() -> int:
     """Make the shapes, run the rounds, report."""
     options = argparse.ArgumentParser(description="Measure nemflow beside the two public readers.")
-    options.add_argument("--quick", action="store_true", help="once each, small extras: < 90 s")
+    options.add_argument(
+        "--quick",
+        action="store_true",
+        help="once each, warmed up on a tiny file, small extras: < 90 s",
+    )
     options.add_argument("--no-peers", action="store_true", help="measure nemflow alone")
     options.add_argument("--only", metavar="WORD", help="only kinds of work that contain WORD")
     options.add_argument("--json", action="store_true", help="print the result as JSON")
