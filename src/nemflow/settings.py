@@ -34,7 +34,13 @@ ENV_PREFIX: Final = "NEMFLOW_"
 PROFILES: Final = ("portal", "b2b")
 
 #: Variables with our prefix that are no settings: where the file is, debugging, the tests' own.
-_NOT_SETTINGS: Final = ("NEMFLOW_CONFIG", "NEMFLOW_DEBUG", "NEMFLOW_SAMPLES", "NEMFLOW_TEST_")
+_NOT_SETTINGS: Final = (
+    "NEMFLOW_CONFIG",
+    "NEMFLOW_DEBUG",
+    "NEMFLOW_FAILPOINTS",
+    "NEMFLOW_SAMPLES",
+    "NEMFLOW_TEST_",
+)
 
 _UNITS: Final = {
     "": 1,

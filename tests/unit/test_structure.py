@@ -33,12 +33,13 @@ ARROWS = """
 door      | errors library mdff intake                 |
 _version  |                                            |
 errors    |                                            |
+failpoints |                                           |
 events    | errors                                     |
 mdff      | errors                                     | polars pandas? pyarrow?
 intake    | errors                                     |
-store     | errors events mdff                         | polars sqlalchemy alembic psycopg numpy
+store     | errors events failpoints mdff              | polars sqlalchemy alembic psycopg numpy
 library   | errors mdff intake                         | polars
-pipeline  | errors events mdff intake store library    | polars sqlalchemy
+pipeline  | errors events failpoints mdff intake store library | polars sqlalchemy
 jobs      | errors events mdff intake store pipeline   | dramatiq
 telemetry | errors events                              | prometheus_client opentelemetry structlog
 settings  | errors mdff intake store pipeline jobs     |

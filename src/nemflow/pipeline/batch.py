@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from nemflow import failpoints
 from nemflow.events import DayConflict
 from nemflow.mdff.meterdata import MeterData
 from nemflow.pipeline.account import Account
@@ -57,6 +58,7 @@ class Batch:
 
 def parse_batch(run: Run, batch: Batch) -> None:
     """Parse what must be parsed; touches nothing but the batch, so it can run in a thread."""
+    failpoints.reach("mid-parse")
     by_parser: dict[Any, list[Any]] = defaultdict(list)
     for item in batch.fresh:
         if item.sha256 not in batch.standing:
@@ -78,6 +80,7 @@ def load_batch(run: Run, batch: Batch) -> None:
         numbers = run.number(step, batch.items)
         arrivals = run.arrivals(fresh, numbers, state=["loading"] * len(fresh))
         texts = run.begin(step, arrivals, known)
+        failpoints.reach("after-claim")
         account, conflicts = _append(step, part, texts)
         results = run.results(account, texts, part.fatal)
         share = (time.perf_counter() - started) / max(len(batch.items), 1)

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from nemflow import failpoints
 from nemflow.errors import StoreBusy
 from nemflow.store.tables import DAY_TABLES, LOAD_TABLES, MARKET_OFFSET, delivery, file, load
 
@@ -89,6 +90,7 @@ def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[lis
     for some in batches(loads):
         for table in LOAD_TABLES:
             conn.execute(sa.delete(table).where(table.c.load.in_(some)))
+            failpoints.reach("mid-clear")
         conn.execute(sa.update(load).where(load.c.id.in_(some)).values(state="dead", **closed))
         conn.execute(
             sa.update(file)

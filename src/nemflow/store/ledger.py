@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
+from nemflow import failpoints
 from nemflow.store.backends.codec import STAMP
 from nemflow.store.leases import AT_ONCE, LEASE, batches
 from nemflow.store.tables import (
@@ -284,6 +285,7 @@ def finish(
         described = described.with_columns(attempts=pl.lit(1))
         deliveries = described.join(verdicts, on="id", how="left", maintain_order="left")
         backend.append(conn, delivery, deliveries)
+    failpoints.reach("mid-publish")
     backend.update(
         conn,
         file,
@@ -403,6 +405,7 @@ def record(
     conn: sa.Connection, backend: Backend, kind: str, loads: Sequence[int]
 ) -> tuple[int, datetime]:
     """Write that loads became visible or hidden, under one new commit number."""
+    failpoints.reach("before-tick")
     seq, at = backend.tick(conn)
     backend.append(
         conn,

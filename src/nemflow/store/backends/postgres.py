@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
+from nemflow import failpoints
 from nemflow.errors import (
     MissingExtra,
     StoreBusy,
@@ -162,10 +163,13 @@ class PostgresBackend:
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         """See ``Backend.writing``. READ COMMITTED: nothing here relies on a snapshot."""
-        with self._mapped(), self._engine.connect() as conn, conn.begin():
-            if not durable:
-                conn.exec_driver_sql("SET LOCAL synchronous_commit TO off")
-            yield conn
+        with self._mapped(), self._engine.connect() as conn:
+            with conn.begin():
+                if not durable:
+                    conn.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+                yield conn
+                failpoints.reach("before-commit")
+            failpoints.reach("after-commit")
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
@@ -231,6 +235,7 @@ class PostgresBackend:
         statement = f'COPY "{table.name}" ({names}) FROM STDIN WITH (FORMAT binary)'
         with _driver(conn).cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(pgcopy.encode(frame, columns))
+            failpoints.reach("mid-copy")
 
     def update(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """See ``Backend.update``: rows are locked in the order of their ids, then set at once."""
@@ -352,6 +357,7 @@ class PostgresBackend:
                 f'ALTER TABLE "{name}" DROP CONSTRAINT "{name}_range"',
             ):
                 conn.exec_driver_sql(statement)
+                failpoints.reach("mid-partition")
 
 
 _CLAIM_COLUMNS = [

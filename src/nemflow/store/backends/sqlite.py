@@ -22,6 +22,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from nemflow import failpoints
 from nemflow.errors import (
     StoreBusy,
     StoreError,
@@ -160,6 +161,8 @@ class SqliteBackend:
             conn = opened.execution_options(nemflow_writes=True)
             with conn.begin():
                 yield conn
+                failpoints.reach("before-commit")
+            failpoints.reach("after-commit")
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
@@ -214,6 +217,7 @@ class SqliteBackend:
         statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608
         for some in codec.to_text(frame).iter_slices(_ROWS_AT_ONCE):
             conn.exec_driver_sql(statement, some.rows())
+            failpoints.reach("mid-copy")
 
     def update(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """See ``Backend.update``."""

@@ -1,0 +1,88 @@
+"""Named places where a test lets the process die, or wait, on purpose.
+
+Why: "killed at any moment" can only be shown when the moments that matter can be hit at will, not
+just by luck.
+
+Promises: nothing happens unless ``NEMFLOW_FAILPOINTS`` (or ``arm``) names a place; then
+``reach`` is one look into an empty dictionary. Every place is listed in ``PLACES`` and is reached
+by a load; docs/testing.md says how they are used.
+
+Look next: ``chaos/crashes.py``, which kills loads at each of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+VARIABLE: Final = "NEMFLOW_FAILPOINTS"
+
+#: Every place, and what has happened when it is reached.
+PLACES: Final = {
+    "mid-parse": "a text, or a piece of one, is about to be parsed",
+    "after-claim": "the loads are numbered, nothing of them is appended",
+    "mid-partition": "a month's table is made, but not attached",
+    "mid-copy": "the rows of one append are sent, the append is not ended",
+    "between-pieces": "one piece of a large text is committed, more follow",
+    "mid-publish": "load and deliveries are settled, the file is not",
+    "before-tick": "all is written but the commit number",
+    "before-commit": "a transaction has done all its work",
+    "after-commit": "it is committed, and nobody was told",
+    "mid-clear": "some rows of a dead load are removed, its state is not changed",
+}
+
+_armed: dict[str, tuple[int, Callable[[], None]]] = {}
+
+
+def reach(place: str) -> None:
+    """Say that the process is at ``place``; it dies or waits when a test asked for it."""
+    if _armed and place in _armed:
+        left, act = _armed[place]
+        _armed[place] = left - 1, act
+        if left == 1:
+            act()
+
+
+def arm(spec: str) -> None:
+    """Ask for something to happen; what was asked before is forgotten.
+
+    Args:
+        spec: ``place@nth=kill`` or ``place@nth=sleep:seconds``, several joined by commas; without
+            ``@nth`` the first time the place is reached. Empty: nothing will happen.
+
+    Raises:
+        ValueError: no such place, or no such thing to do.
+    """
+    wanted = {}
+    for part in filter(None, spec.replace(" ", "").split(",")):
+        where, _, what = part.partition("=")
+        place, _, nth = where.partition("@")
+        if place not in PLACES:
+            raise ValueError(f"{place!r} is no failpoint; there are: {', '.join(PLACES)}")
+        wanted[place] = int(nth or 1), _act(what)
+    _armed.clear()
+    _armed.update(wanted)
+
+
+def _act(what: str) -> Callable[[], None]:
+    verb, _, seconds = what.partition(":")
+    if verb == "kill":
+        return _die
+    if verb == "sleep":
+        pause = float(seconds)
+        return lambda: time.sleep(pause)
+    raise ValueError(f"A failpoint can 'kill' or 'sleep:seconds', not {what!r}")
+
+
+def _die() -> None:
+    """As a power cut: no handler runs, nothing is flushed."""
+    if sys.platform == "win32":
+        os._exit(137)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+arm(os.environ.get(VARIABLE, ""))
