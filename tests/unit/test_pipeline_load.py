@@ -356,6 +356,48 @@ def test_twins_far_apart_in_a_large_text_are_found(tmp_path, empty_store, monkey
         assert "500,S,ORDER1" in answers[0][1][0][2]
 
 
+@pytest.mark.parametrize("quantity", [b"100", b"200"])
+def test_a_period_far_apart_in_a_large_text_is_found(tmp_path, empty_store, monkeypatch, quantity):
+    """A register read taken in with an early piece is taken back when its twin comes (A010)."""
+    head, *between = generate(
+        nmis=["SASMPL0008"], days=900, kind="NEM13", streams=["11"], seed=1
+    ).splitlines()[:-1]
+    between *= 200  # equal copies: claimed once, each counted
+    read = (
+        b"250,SASMPL0009,11,1,11,11,EX0000009,E,000100,20250101000001,A,,,000200,20250401000001,"
+        b"A,,,%s,kWh,20250701,20250402010000,"
+    )
+    order = b"550,N,,A,ORDER1"
+    lines = [head, read % b"100", order, *between, read % quantity, b"900", b""]
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"\r\n".join(lines))
+    answers = []
+    for way in ("whole", "pieces"):
+        if way == "pieces":
+            monkeypatch.setattr(unpack_module, "WHOLE_BYTES", 1000)
+            monkeypatch.setattr(large_module, "PIECE_BYTES", 64 * 1024)
+        target = tmp_path / f"{way}.db"
+        target.write_bytes(empty_store.read_bytes())
+        with open_store(str(target)) as store:
+            dry = load(store, path, dry_run=True).files[0]
+            outcome = load(store, path).files[0]
+            assert told(dry)[:-1] == told(outcome)[:-1]
+            assert balanced(outcome)
+            records = store.quarantine().select("line", "rules", "raw", "context").rows()
+            answers.append((told(outcome)[1:-1], records, store.nmis().rows()))
+            assert store.register_reads("SASMPL0008").height == len(set(between))
+            if quantity == b"200":
+                assert store.nmis()["nmi"].to_list() == ["SASMPL0008"]
+            else:
+                assert store.service_events("SASMPL0009").height == 1
+    assert answers[0] == answers[1]
+    assert [record[0] for record in answers[1][1]] == (
+        [] if quantity == b"100" else [2, len(lines) - 2]
+    )
+    if quantity == b"200":
+        assert order.decode() in answers[1][1][0][2]
+
+
 def test_an_asexml_message_is_a_container(store, put, nem12, a_day):
     """Its payload is the file; who sent it and which transaction it was are kept."""
     payload = nem12(a_day()).decode()

@@ -43,10 +43,11 @@ class Account:
         """Count rejected records."""
         self._bad.append(bad.select("source", "record", "rules"))
 
-    def take_back(self, source: str, stored: int, unchanged: int) -> None:
-        """Count days of an earlier piece no longer as taken in."""
-        row = {"source": source, "days_stored": -stored, "days_unchanged": -unchanged}
-        self._days.append(pl.DataFrame([row]).cast({"days_stored": pl.Int64}))
+    def take_back(self, source: str, of: str, *, stored: int, unchanged: int) -> None:
+        """Count ``days`` or ``reads`` of an earlier piece no longer as taken in."""
+        row = {"source": source, f"{of}_stored": -stored, f"{of}_unchanged": -unchanged}
+        parts = self._days if of == "days" else self._reads
+        parts.append(pl.DataFrame([row]))
 
     def reject_all(self, source: str) -> None:
         """Nothing of this source was taken in after all."""

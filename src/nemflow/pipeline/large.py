@@ -113,7 +113,7 @@ class _Large:
         with self._run.sink.step(durable=False) as step:
             step.hold([self._load])
             if not part.twins.is_empty():
-                self._take_back(step, part.twins["line"].to_list())
+                self._take_back(step, part.twins)
             if self._fatal.is_empty():
                 self._append_records(step, part)
             else:
@@ -145,17 +145,22 @@ class _Large:
         empty_reads = part.reads.clear().with_columns(stored=none, conflict=none)
         self._account.add(part, empty_days, empty_reads)
 
-    def _take_back(self, step: Step, lines: list[int]) -> None:
-        """Days of earlier pieces turn out to be twins (I009): into the quarantine with them."""
-        taken = pl.concat(self._taken)
-        gone = taken.filter((pl.col("record") == "300") & pl.col("line").is_in(lines))
-        if gone.is_empty():
-            return
-        self._taken = [taken.filter(~((pl.col("record") == "300") & pl.col("line").is_in(lines)))]
-        stored = int(gone["stored"].sum())
-        self._account.take_back(self._item.name, stored, gone.height - stored)
-        step.take_back(self._load, gone["line"].to_list())
-        self._reject(step, gone["line"].to_list(), ["I009"])
+    def _take_back(self, step: Step, twins: pl.DataFrame) -> None:
+        """What earlier pieces held turns out to be twins (I009, A010): into the quarantine."""
+        for record, of, rule in (("300", "days", "I009"), ("250", "reads", "A010")):
+            lines = twins.filter(pl.col("record") == record)["line"].unique().to_list()
+            taken = pl.concat(self._taken)
+            is_gone = (pl.col("record") == record) & pl.col("line").is_in(lines)
+            gone = taken.filter(is_gone)
+            if gone.is_empty():
+                continue
+            self._taken = [taken.filter(~is_gone)]
+            stored = int(gone["stored"].sum())
+            self._account.take_back(
+                self._item.name, of, stored=stored, unchanged=gone.height - stored
+            )
+            step.take_back(self._load, gone["line"].to_list())
+            self._reject(step, gone["line"].to_list(), [rule])
 
     def _reject(self, step: Step, lines: list[int], rules: list[str]) -> None:
         """Put records that were taken in before into the quarantine, with their raw text."""

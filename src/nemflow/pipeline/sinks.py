@@ -322,7 +322,7 @@ class _DryStep:
             claims.append(sink.read_claims.filter(pl.col("nmi").is_in(nmis.implode())))
         every = pl.concat(claims, how="diagonal") if claims else pl.DataFrame()
         judged = store_days.judge(reads, store_days.met_in(every, own, PERIOD_KEY), PERIOD_KEY)
-        new = judged.select(*PERIOD_KEY, *SORT_KEY, "load", state=pl.lit("published"))
+        new = judged.select(*PERIOD_KEY, *SORT_KEY, "load", "line", state=pl.lit("published"))
         sink.read_claims = pl.concat([sink.read_claims, new], how="diagonal")
         return judged
 
@@ -336,9 +336,11 @@ class _DryStep:
         pass
 
     def take_back(self, load: int, lines: Collection[int]) -> None:
-        claims = self._sink.day_claims
         taken = (pl.col("load") == load) & pl.col("line").is_in(list(lines))
-        self._sink.day_claims = claims.filter(~taken)
+        for name in ("day_claims", "read_claims"):
+            claims: pl.DataFrame = getattr(self._sink, name)
+            if not claims.is_empty():
+                setattr(self._sink, name, claims.filter(~taken))
 
     def withdraw(self, load: int) -> None:
         for name in ("day_claims", "read_claims"):

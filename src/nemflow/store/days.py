@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
-from nemflow.store.tables import day_claim, day_content, load, load_event
+from nemflow.store.tables import (
+    day_claim,
+    day_content,
+    load,
+    load_event,
+    register_read,
+    service_event,
+)
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend
@@ -31,6 +38,9 @@ SORT_KEY = ["version_at", "file_at", "content_hash"]
 
 _CONTENT_COLUMNS = [column.name for column in day_content.columns]
 _CLAIM_COLUMNS = [column.name for column in day_claim.columns]
+
+#: So many lines as one statement takes.
+_LINES = 500
 
 #: Loads whose rows nobody will ever clear.
 SETTLED = ("published", "undone")
@@ -146,16 +156,19 @@ def append(
 
 
 def take_back(conn: sa.Connection, own_load: int, lines: Collection[int]) -> None:
-    """Remove claims of an open load that a later chunk found to be twins (rule I009).
+    """Remove claims of an open load that a later chunk found to be twins (rules I009, A010).
 
-    Their contents stay until the load is published or cleared; a content nobody claims is never
-    read.
+    A line holds one record, a 300 or a 250. Their contents stay until the load is published or
+    cleared; a content nobody claims is never read. Their 500s and 550s go with them.
     """
-    conn.execute(
-        sa.delete(day_claim).where(
-            day_claim.c.load == own_load, day_claim.c.line.in_([int(line) for line in lines])
-        )
-    )
+    wanted = [int(line) for line in lines]
+    for some in (wanted[at : at + _LINES] for at in range(0, len(wanted), _LINES)):
+        for table, line in (
+            (day_claim, day_claim.c.line),
+            (register_read, register_read.c.line),
+            (service_event, service_event.c.parent_line),
+        ):
+            conn.execute(sa.delete(table).where(table.c.load == own_load, line.in_(some)))
 
 
 # -- who wins -----------------------------------------------------------------------------------
