@@ -8,6 +8,7 @@ import re
 import tempfile
 import zipfile
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -517,6 +518,19 @@ def test_replay_takes_a_corrected_text_and_keeps_the_original(store, put, nem12,
     kept = store.quarantine(open_only=False).row(0, named=True)
     assert kept["raw"] == bad
     assert store.versions(NMI, row["day"])["line"].to_list() == [row["line"]]
+
+
+def test_replay_keeps_to_the_settings_of_a_load(store, put, nem12, a_day):
+    """Value limits (I007) are checked as ever, and so is whom the file is for (F008)."""
+    path = put("a.csv", nem12(a_day(value="900", quality="T")))
+    load(store, path)
+    row = store.quarantine().row(0, named=True)
+    edits = {row["quarantine"]: row["raw"].replace(",T,", ",A,")}
+    for_another = replay(store, edits=edits, profile="b2b", participant="SOMEONE", dry_run=True)
+    assert (for_another.days.stored, for_another.days.rejected) == (0, 1)
+    done = replay(store, edits=edits, value_limits={("E1", "kWh"): Decimal(50)})
+    assert done.days.stored == 1
+    assert done.findings["rule"].to_list() == ["I007"]
 
 
 def test_replay_can_mend_the_200_above(store, put, nem12, a_day):

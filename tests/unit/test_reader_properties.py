@@ -2,7 +2,7 @@
 
 Why: deviations nobody thought of arrive every day; what may never happen (a crash, a day that
 vanishes without a word, another answer from a file in pieces) has to hold for those too.
-Next: test_reader_rules.py and test_reader_deviations.py for what is found, one by one.
+Next: test_reader_rules.py and test_deviations.py for what is found, one by one.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Why: a finding is what a person gets to see of the reader's judgement; its line, field, value and
 sentence are as much a promise as its rule id. Each case is a whole small file that breaks one
 rule, in the forms in which it can be broken.
-Next: test_reader_deviations.py for the deviations seen in the field.
+Next: test_deviations.py for the deviations seen in the field.
 """
 
 from __future__ import annotations

@@ -126,14 +126,17 @@ def replay(
 
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     edits = dict(_edit(each) for each in edit) if edit else None
+    chosen = settings(ctx, profile=profile)
     with open_to_read(ctx, db) as store:
         summary = pipeline.replay(
             store,
             None if file is None else a_number_or_hash(file),
             rule=rule.upper() if rule else None,
-            profile=settings(ctx, profile=profile).profile or "portal",
+            profile=chosen.profile or "portal",
             edits=edits,
             dry_run=dry_run,
+            value_limits=chosen.value_limits,
+            participant=chosen.participant,
         )
     if not summary.files and out.for_people:
         out.say("There is nothing to replay.")

@@ -68,15 +68,18 @@ def print_summary(out: Output, summary: LoadSummary, *, every: bool = False) -> 
     if len(rows) > 1:
         states = ", ".join(f"{n:,} {_words(state)}" for state, n in summary.states.items())
         out.say(f"{count(len(rows), 'file')}: {states}.", "bold")
-    for noun, counts in (("day", summary.days), ("register read", summary.reads)):
+    for what, counts in (
+        (count(summary.days.read, "day") + " read", summary.days),
+        (count(summary.reads.read, "register read"), summary.reads),
+    ):
         if counts.read:
-            out.say(balance(noun, counts))
+            out.say(balance(what, counts))
 
 
-def balance(noun: str, counts: Counts) -> str:
+def balance(what: str, counts: Counts) -> str:
     """``14 days read = 10 stored + 3 unchanged + 1 rejected``."""
     return (
-        f"{count(counts.read, noun)} read = {counts.stored:,} stored + "
+        f"{what} = {counts.stored:,} stored + "
         f"{counts.unchanged:,} unchanged + {counts.rejected:,} rejected"
     )
 

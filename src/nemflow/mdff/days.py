@@ -66,6 +66,7 @@ def stamped(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
     limit = pl.lit(now + timedelta(days=1)).dt.convert_time_zone(MARKET)
     future = (pl.col("update_at") > limit).fill_null(value=False)
     shortened = update.str.contains(fields.SCIENTIFIC)
+    ambiguous = update.str.contains(fields.DAY_FIRST)
     lost = pl.col("update_at").is_null()
     at = pl.col("update_at")
     found.run(
@@ -75,7 +76,9 @@ def stamped(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
                   "missing; the file's DateTime stands in as the version"),
             Check("I016", lost & shortened, "UpdateDateTime", update,
                   "a spreadsheet has shortened the stamp; its digits are lost"),
-            Check("I008", filled(update) & lost & ~shortened, "UpdateDateTime", update,
+            Check("I008", lost & ambiguous, "UpdateDateTime", update,
+                  "which number is the day and which the month cannot be told", "D"),
+            Check("I008", filled(update) & lost & ~shortened & ~ambiguous, "UpdateDateTime", update,
                   "not a stamp CCYYMMDDhhmmss; the file's DateTime stands in as the version"),
             Check("I008", ~lost & ~update.str.contains(fields.STAMP14), "UpdateDateTime", update,
                   "14 digits CCYYMMDDhhmmss expected; read all the same"),
@@ -83,6 +86,8 @@ def stamped(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
                   "more than a day in the future, so not trusted; the file's DateTime stands in"),
             Check("I011", filled(msats) & pl.col("msats_at").is_null(), "MSATSLoadDateTime", msats,
                   "not a stamp CCYYMMDDhhmmss"),
+            Check("I011", _in_another_form("msats_at", msats), "MSATSLoadDateTime", msats,
+                  "14 digits CCYYMMDDhhmmss expected; read all the same"),
             Check("I013", ~future & (at > pl.col("file_at") + timedelta(minutes=1)),
                   "UpdateDateTime", update, "later than the file's own DateTime"),
             Check("I013", pl.col("msats_at") < at, "MSATSLoadDateTime", msats,
@@ -94,6 +99,11 @@ def stamped(rows: pl.DataFrame, found: Findings, now: datetime) -> pl.DataFrame:
         pl.coalesce(trusted, "file_at").alias("version_at"),
         trusted.is_null().alias("version_derived"),
     )
+
+
+def _in_another_form(stamp: str, text: pl.Expr) -> pl.Expr:
+    """A stamp that was read although it is not 14 digits: 12 digits, or ISO (D12, D14)."""
+    return pl.col(stamp).is_not_null() & (text.str.len_bytes() != 14)
 
 
 def check_days(

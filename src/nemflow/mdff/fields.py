@@ -27,6 +27,8 @@ ISO_DATE = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}(?:[T ]00:00(?::00)?(?:\+10:00)?)?$
 DATE8 = r"^[1-9][0-9]{7}$"
 #: A spreadsheet has shortened the digits; they cannot be had back (D13).
 SCIENTIFIC = r"^[0-9](?:\.[0-9]+)?[eE]\+?[0-9]{1,2}$"
+#: Day or month first, as spreadsheets write dates: which is which cannot be told (D41).
+DAY_FIRST = r"^[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{4}(?:[T ]|$)"
 #: A blank before or after a comma, or at an end of the line.
 SPACED = r"(?:^[ \t]|[ \t],|,[ \t]|[ \t]$)"
 

@@ -174,6 +174,12 @@ def _checks() -> list[Check]:
               "not a stamp CCYYMMDDhhmmss"),
         Check("A008", current.is_null(), "CurrentRegisterReadDateTime", pl.col("f15"),
               "not a stamp CCYYMMDDhhmmss"),
+        *(
+            Check("A008", pl.col(at).is_not_null() & (pl.col(given).str.len_bytes() != 14), name,
+                  pl.col(given), "14 digits CCYYMMDDhhmmss expected; read all the same", "W")
+            for at, given, name in (("previous_at", "f10", "PreviousRegisterReadDateTime"),
+                                    ("current_at", "f15", "CurrentRegisterReadDateTime"))
+        ),
         Check("A002", previous > current, "PreviousRegisterReadDateTime", pl.col("f10"),
               "the previous read is later than the current one"),
         Check("A004", pl.col("quantity").is_null() & ~too_long, "Quantity", pl.col("f19"),
@@ -195,6 +201,9 @@ def _checks() -> list[Check]:
               "not a register read of digits and one point"),
         Check("N014", filled(pl.col("f21")) & pl.col("next_scheduled_read").is_null(),
               "NextScheduledReadDate", pl.col("f21"), "not a date CCYYMMDD"),
+        Check("N014", pl.col("next_scheduled_read").is_not_null()
+              & (pl.col("f21").str.len_bytes() != 8), "NextScheduledReadDate", pl.col("f21"),
+              "an ISO date; CCYYMMDD expected, read all the same"),
     ]  # fmt: skip
 
 
@@ -342,6 +351,9 @@ def read_service_events(rows: pl.DataFrame, parents: pl.DataFrame, found: Findin
                   "CurrentTransCode", pl.col("f4"), "not a TransCode of the format"),
             Check("B002", is500 & filled(pl.col("f4")) & read_at.is_null(), "ReadDateTime",
                   pl.col("f4"), "not a stamp CCYYMMDDhhmmss"),
+            Check("B002", is500 & read_at.is_not_null() & (pl.col("f4").str.len_bytes() != 14),
+                  "ReadDateTime", pl.col("f4"),
+                  "14 digits CCYYMMDDhhmmss expected; read all the same"),
             Check("B002", is500 & filled(pl.col("f5")) & ~pl.col("f5").str.contains(_READ),
                   "IndexRead", pl.col("f5"), "not a register read of digits and one point"),
         ],

@@ -21,6 +21,9 @@ from nemflow.mdff.fields import none_if_empty
 from nemflow.mdff.findings import Check, Findings
 
 NMI_PATTERN: Final = r"^[A-HJ-NP-Z0-9]{10}$"
+_REACTIVE: Final = [
+    first for first, kind in codes.INTERVAL_KINDS.items() if kind.quantity == "reactive"
+]
 _LIMITS = {"NMIConfiguration": 240, "RegisterID": 10, "MDMDataStreamIdentifier": 2,
            "MeterSerialNumber": 12}  # fmt: skip
 
@@ -120,7 +123,10 @@ def stream_checks(suffix_field: str, suffix_pattern: str) -> list[Check]:
         return_dtype=pl.List(pl.String),
     )
     misfit = pl.col("uom").is_not_null() & ~allowed.list.contains(group)
-    missing = pl.any_horizontal(pl.col(name) == "" for name in ("f4", "f6", "f7"))
+    # MSATS has no reactive data: its data stream is typically empty (spec 2.2)
+    reactive = letter.is_in(_REACTIVE) | (group == "reactive energy").fill_null(value=False)
+    no_stream = (pl.col("f6") == "") & ~reactive
+    missing = (pl.col("f4") == "") | no_stream | (pl.col("f7") == "")
     unit_given = pl.col("unit_given")
     long = [
         Check("N013", pl.col(column).str.len_chars() > _LIMITS[name], name, pl.col(column),
@@ -162,4 +168,7 @@ def _interval_checks() -> list[Check]:
               "written with a leading zero"),
         Check("N014", fields.filled(pl.col("f10")) & pl.col("next_read").is_null(),
               "NextScheduledReadDate", pl.col("f10"), "not a date CCYYMMDD"),
+        Check("N014", pl.col("next_read").is_not_null() & (pl.col("f10").str.len_bytes() != 8),
+              "NextScheduledReadDate", pl.col("f10"), "an ISO date; CCYYMMDD expected, read all "
+              "the same"),
     ]  # fmt: skip

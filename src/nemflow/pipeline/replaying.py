@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -49,6 +50,8 @@ def replay(
     profile: str = "portal",
     edits: Mapping[int, str] | None = None,
     dry_run: bool = False,
+    value_limits: Mapping[tuple[str, str], Decimal] | None = None,
+    participant: str | None = None,
     now: datetime | None = None,
     by: str | None = None,
     hook: Hook | None = None,
@@ -64,6 +67,8 @@ def replay(
             above it a corrected 200 (or 100 and 200) line where that was at fault. With edits only
             these records are replayed. The original text is kept.
         dry_run: the same account, nothing written.
+        value_limits: largest plausible value by (suffix or ``"*"``, unit), for rule I007.
+        participant: our participant id, for rule F008; None: not checked.
         now: what "today" is for the rules (aware); None: the clock.
         by: who, for the audit.
         hook: called with each event.
@@ -78,7 +83,9 @@ def replay(
     """
     started = time.perf_counter()
     moment = now or datetime.now(MARKET_OFFSET)
-    parser = Parser(profile=profile, now=moment)
+    parser = Parser(
+        profile=profile, now=moment, value_limits=value_limits, participant=participant
+    )
     if not dry_run:
         reconcile(store, hook=hook)
     token = new_token()

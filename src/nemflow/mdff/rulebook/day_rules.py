@@ -111,6 +111,15 @@ INTERVAL_RULES: tuple[Rule, ...] = (
         "this day, and the version counts as derived.",
         example="300,20250305,0.227,…,A,,,200312200000001,",
         deviations=("D12", "D14", "D31", "D41"),
+        variants=(
+            Variant(
+                "ambiguous",
+                "it is written DD/MM/YYYY, so that day and month cannot be told apart; a wrong "
+                "guess would let the wrong version win",
+                "D",
+                "D",
+            ),
+        ),
     ),
     Rule(
         id="I009",
@@ -146,15 +155,16 @@ INTERVAL_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="I011",
-        title="MSATSLoadDateTime is malformed",
+        title="MSATSLoadDateTime is malformed or in another form",
         b2b="W",
         portal="W",
         record="300, 250",
         spec="MDFF §4.4, §5.3",
         expected="14 digits (CCYYMMDDhhmmss) of a time that exists, or nothing",
-        todo="Nothing; the stamp is left empty. It never decides which version holds.",
+        todo="Nothing; a malformed stamp is left empty, an ISO one is read. It never decides which "
+        "version holds.",
         example="300,20250305,0.227,…,A,,,20250306011500,2025030601",
-        deviations=("D13", "D41"),
+        deviations=("D13", "D14", "D41"),
     ),
     Rule(
         id="I012",

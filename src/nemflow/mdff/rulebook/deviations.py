@@ -85,9 +85,9 @@ DEVIATION_LIST: tuple[Deviation, ...] = (
     Deviation(
         "D14",
         "ISO dates (2025-03-06T02:15:09), with or without +10:00; a header DateTime with seconds",
-        "read; with any other zone the date is malformed",
+        "read and warned of; with any other zone the date is malformed",
         "an IntervalDate rejects the day, a header DateTime refuses the file, others are read",
-        ("F007", "I008", "I015"),
+        ("F007", "I008", "I011", "I015", "N014", "A008", "B002"),
     ),
     Deviation(
         "D15",
@@ -232,8 +232,8 @@ DEVIATION_LIST: tuple[Deviation, ...] = (
     Deviation(
         "D41",
         "dates written DD/MM/YYYY",
-        "ambiguous: an IntervalDate or time of a register read is rejected; without its "
-        "UpdateDateTime a day has the file's DateTime as version; any other date is left empty",
+        "ambiguous: an IntervalDate, UpdateDateTime or time of a register read is rejected; any "
+        "other date is left empty",
         "as under portal; in the header the file is refused",
         ("F007", "N014", "I002", "I008", "I011", "A008"),
     ),

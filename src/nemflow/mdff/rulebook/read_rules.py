@@ -30,8 +30,10 @@ SERVICE_RULES: tuple[Rule, ...] = (
         spec="MDFF §4.6",
         expected="a ReadDateTime of 14 digits (CCYYMMDDhhmmss) that exists, and an IndexRead as on "
         "the display: up to 15 digits with at most one decimal point",
-        todo="Nothing; the read is kept as text, a malformed time is left empty.",
+        todo="Nothing; the read is kept as text, a malformed time is left empty, an ISO one is "
+        "read.",
         example="500,N,SO12345,20250305 1020,1234 kWh",
+        deviations=("D14",),
     ),
     Rule(
         id="B003",
@@ -148,7 +150,10 @@ ACCUMULATION_RULES: tuple[Rule, ...] = (
         todo="Ask the sender for the record; a read without its time belongs to no period.",
         example="250,SASMPL0123,11,1,11,11,EX0000123,E,000100,20250101,A,,,000200,"
         "20250401000001,A,,,100,kWh,20250701,20250402010000,",
-        deviations=("D13", "D41"),
+        deviations=("D13", "D14", "D41"),
+        variants=(
+            Variant("readable", "it is an ISO stamp, or has 12 digits, and can be read", "W", "W"),
+        ),
     ),
     Rule(
         id="A009",

@@ -105,7 +105,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         record="200, 250",
         spec="MDFF §4.3, §5.3",
         expected="RegisterID, MDMDataStreamIdentifier and MeterSerialNumber as in MSATS, where "
-        "they are mandatory",
+        "they are mandatory; reactive channels may go without an MDMDataStreamIdentifier",
         todo="Nothing, if the site is one for which they may be empty (types 1 to 3 and 7, data "
         "between MDPs); else ask the sender.",
         example="200,SASMPL0123,E1,,E1,,,kWh,30,",
@@ -176,15 +176,16 @@ STREAM_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="N014",
-        title="NextScheduledReadDate is malformed",
+        title="NextScheduledReadDate is malformed or in ISO form",
         b2b="W",
         portal="W",
         record="200, 250",
         spec="MDFF §4.3, §5.3",
         expected="8 digits (CCYYMMDD) of a date that exists, or nothing",
-        todo="Nothing; the date is left empty. MSATS has the date that counts.",
+        todo="Nothing; a malformed date is left empty, an ISO date is read. MSATS has the date that "
+        "counts.",
         example="200,SASMPL0123,E1,1,E1,N1,EX0000123,kWh,30,20250431",
-        deviations=("D13", "D41"),
+        deviations=("D13", "D14", "D41"),
     ),
     Rule(
         id="N015",
