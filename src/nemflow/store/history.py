@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 import sqlalchemy as sa
@@ -16,8 +15,6 @@ import sqlalchemy as sa
 from nemflow.errors import NotFound
 from nemflow.store.ledger import COUNTS
 from nemflow.store.tables import (
-    MARKET_OFFSET,
-    clock,
     day_claim,
     delivery,
     file,
@@ -180,15 +177,3 @@ def loads(conn: sa.Connection, backend: Backend, number: int) -> pl.DataFrame:
         .where(load.c.file == number)
         .order_by(load.c.id, load_event.c.seq),
     )
-
-
-def seq_at(conn: sa.Connection, when: datetime | None) -> int:
-    """The last commit number at or before ``when``; see ``Store.seq_at``."""
-    if when is None:
-        return int(conn.execute(sa.select(clock.c.seq)).scalar_one())
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=MARKET_OFFSET)
-    found: Any = conn.execute(
-        sa.select(sa.func.max(load_event.c.seq)).where(load_event.c.at <= when)
-    ).scalar()
-    return int(found or 0)

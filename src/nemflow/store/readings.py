@@ -60,15 +60,28 @@ def current_days(
     known: int | None = None,
 ) -> pl.DataFrame:
     """The winning days of one NMI with their content, in order of suffix and day."""
-    where = [day_claim.c.nmi == nmi]
+    where: list[sa.ColumnElement[bool]] = []
     if first is not None:
         where.append(day_claim.c.day >= first)
     if last is not None:
         where.append(day_claim.c.day <= last)
     if suffixes is not None:
         where.append(day_claim.c.suffix.in_(list(suffixes)))
-    found = backend.fetch(conn, with_content(winners(known, *where)))
-    return found.unique(KEY, keep="first").sort("suffix", "day")
+    return days_of(conn, backend, [nmi], *where, known=known)
+
+
+def days_of(
+    conn: sa.Connection,
+    backend: Backend,
+    nmis: Collection[str],
+    *where: sa.ColumnElement[bool],
+    known: int | None = None,
+) -> pl.DataFrame:
+    """The winning days of some NMIs with their content, in order of NMI, suffix and day."""
+    found = backend.fetch(
+        conn, with_content(winners(known, day_claim.c.nmi.in_(list(nmis)), *where))
+    )
+    return found.unique(KEY, keep="first").sort("nmi", "suffix", "day")
 
 
 def intervals(days: pl.DataFrame) -> tuple[pl.DataFrame, int]:

@@ -17,14 +17,26 @@ import polars as pl
 import sqlalchemy as sa
 
 from nemflow.errors import NotFound, StoreUnreachable, UsageError
-from nemflow.store import coverage, history, quarantine, readings, registers, rollup, versions
+from nemflow.store import (
+    coverage,
+    history,
+    known,
+    quarantine,
+    readings,
+    registers,
+    rollup,
+    takes,
+    versions,
+)
 from nemflow.store.backends import Backend, backend_for
+from nemflow.store.backends.pool import Pool
+from nemflow.store.downstream import Downstream
 
 DEFAULT_URL = "sqlite:///nemflow.db"
 Resolution = Literal["raw", "30min", "hour", "day", "month"]
 
 
-def open_store(url: str | None = None, *, create: bool = True) -> Store:
+def open_store(url: str | None = None, *, create: bool = True, pool: Pool | None = None) -> Store:
     """Open the store at ``url``; a new SQLite file gets its schema.
 
     Args:
@@ -32,22 +44,24 @@ def open_store(url: str | None = None, *, create: bool = True) -> Store:
             is taken as an SQLite file. Default ``sqlite:///nemflow.db``.
         create: False refuses (``StoreUnreachable``) instead of making a new file: for commands
             that only read.
+        pool: connections and time-outs, for a server; None: defaults.
 
     Raises:
         StoreUnreachable: the file cannot be opened, is no database, or the URL is wrong.
+        StoreAway: the server does not answer.
         StoreOutdated: the schema is older (next: ``nemflow db upgrade``) or newer than this
             program.
         StoreBusy: another process holds the write lock for longer than the busy timeout.
         StoreFull: no space for a new store.
     """
-    backend = backend_for(_url(url))
+    backend = backend_for(_url(url), pool)
     backend.open(create=create)
     return Store(backend)
 
 
-def upgrade_store(url: str | None = None) -> list[str]:
+def upgrade_store(url: str | None = None, *, pool: Pool | None = None) -> list[str]:
     """Bring an older schema up to date; returns the revisions applied, oldest first."""
-    backend = backend_for(_url(url))
+    backend = backend_for(_url(url), pool)
     try:
         return backend.upgrade()
     finally:
@@ -67,7 +81,7 @@ def _url(given: str | None) -> sa.URL:
         ) from error
 
 
-class Store:
+class Store(Downstream):
     """An open store. Use it as a context manager, or call ``close()``.
 
     Ids: a *delivery* is known by its number (``int``, as ``deliveries()`` shows). A *file* is known
@@ -210,6 +224,7 @@ class Store:
         resolution: Resolution = "raw",
         as_known_on: datetime | int | None = None,
         quality: str | Sequence[str] | None = None,
+        consumer: str | None = None,
     ) -> pl.DataFrame:
         """Current (or then current) readings of one NMI, in order of suffix and time.
 
@@ -224,6 +239,8 @@ class Store:
                 commit number; the answer never changes later.
             quality: only intervals with these flags, e.g. ``"A"`` or ``"AF"``. In a roll-up the
                 others count as missing.
+            consumer: remember that this consumer took these days; see ``changes``. They count as
+                taken once this call returns.
 
         Raw columns: nmi, suffix, day, interval_start, interval_end, value Decimal(38, S) (null:
         missing), uom, quality (A|S|F|E|N), method, reason_code Int16, reason_text, interval_minutes
@@ -240,7 +257,7 @@ class Store:
 
         Raises:
             NotFound: nothing was ever delivered for this NMI.
-            UsageError: no such resolution.
+            UsageError: no such resolution; a moment that is not over; a commit that is not there.
         """
         if resolution not in get_args(Resolution):
             raise UsageError(
@@ -248,32 +265,27 @@ class Store:
                 hint=f"Use one of {', '.join(get_args(Resolution))}.",
             )
         first, last, opens, closes = readings.span_of(start, end)
+        suffixes = history.states_of(suffix)
+        name = None if consumer is None else takes.checked_name(consumer)
+        at = None if as_known_on is None else known.seq_of(self.backend, as_known_on)
         with self.backend.reading() as conn:
-            if isinstance(as_known_on, datetime):
-                as_known_on = history.seq_at(conn, as_known_on)
+            seq = known.last_seq(conn) if at is None else at
             found = readings.current_days(
                 conn,
                 self.backend,
                 nmi,
                 first=first,
                 last=last,
-                suffixes=history.states_of(suffix),
-                known=as_known_on,
+                suffixes=suffixes,
+                known=at,
             )
             if found.is_empty():
                 self._must_know(conn, nmi)
-        frame, scale = readings.intervals(found)
-        frame = readings.within(frame, opens, closes)
-        flags = None if quality is None else [flag.upper() for text in quality for flag in text]
-        if resolution == "raw":
-            kept = frame if flags is None else frame.filter(pl.col("quality").is_in(flags))
-            return readings.decimals(kept, scale)
-        if flags is not None:
-            value = pl.when(pl.col("quality").is_in(flags)).then(pl.col("value"))
-            frame = frame.with_columns(value)
-        whole = rollup.with_absent_days(frame, resolution, first, last)
-        periods, scale = rollup.rolled(readings.within(whole, opens, closes), scale, resolution)
-        return readings.decimals(periods, scale)
+        answer = _as_asked(found, resolution, quality, (first, last), (opens, closes))
+        if name is not None:
+            ranges = takes.asked([nmi], suffixes, first, last)
+            takes.record(self.backend, name, seq=seq, how="readings", ranges=ranges)
+        return answer
 
     def versions(
         self, nmi: str, day: date, *, suffix: str | Sequence[str] | None = None
@@ -355,9 +367,15 @@ class Store:
             )
 
     def seq_at(self, when: datetime | None = None) -> int:
-        """The number of the last commit at or before ``when`` (default: now)."""
+        """The number of the last commit at or before ``when`` (default: now).
+
+        Raises:
+            UsageError: the moment is not over yet, so its answer might still change.
+        """
+        if when is not None:
+            return known.seq_of(self.backend, when)
         with self.backend.reading() as conn:
-            return history.seq_at(conn, when)
+            return known.last_seq(conn)
 
     def _must_know(self, conn: sa.Connection, nmi: str) -> None:
         """Tell an NMI without data here from one that nobody ever delivered."""
@@ -365,3 +383,25 @@ class Store:
             raise NotFound(
                 f"Nothing was ever delivered for NMI {nmi}.", hint="List them with: nemflow nmis"
             )
+
+
+def _as_asked(
+    found: pl.DataFrame,
+    resolution: str,
+    quality: str | Sequence[str] | None,
+    days: tuple[date | None, date | None],
+    instants: tuple[datetime | None, datetime | None],
+) -> pl.DataFrame:
+    """Winning days as readings, raw or rolled up; see ``Store.readings``."""
+    frame, scale = readings.intervals(found)
+    frame = readings.within(frame, *instants)
+    flags = None if quality is None else [flag.upper() for text in quality for flag in text]
+    if resolution == "raw":
+        kept = frame if flags is None else frame.filter(pl.col("quality").is_in(flags))
+        return readings.decimals(kept, scale)
+    if flags is not None:
+        value = pl.when(pl.col("quality").is_in(flags)).then(pl.col("value"))
+        frame = frame.with_columns(value)
+    whole = rollup.with_absent_days(frame, resolution, *days)
+    periods, scale = rollup.rolled(readings.within(whole, *instants), scale, resolution)
+    return readings.decimals(periods, scale)

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql
 MARKET_OFFSET = timezone(timedelta(hours=10))  #: market time, all year
 
 #: The schema this program reads and writes; a test keeps it equal to the newest migration.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 metadata = sa.MetaData()
 
@@ -423,10 +423,37 @@ audit = sa.Table(
     comment="One act by a person or key. Append-only.",
 )
 
+consumer_take = sa.Table(
+    "consumer_take",
+    metadata,
+    _id("its number; of two takes of a day the greater counts"),
+    _column("consumer", Key, "who: the name given with --as", nullable=False),
+    _column("seq", Big, "commit number as of which it was read", nullable=False),
+    _column("at", Stamp, "when it was recorded", nullable=False),
+    _column("how", sa.Text, "readings or export", nullable=False),
+    sa.Index("consumer_take_by_consumer", "consumer", "id"),
+    comment="A consumer took readings. Append-only; what it took is what was known at seq.",
+)
+
+consumer_range = sa.Table(
+    "consumer_range",
+    metadata,
+    _column("take", Big, "which take", nullable=False),
+    _column("consumer", Key, "of that take", nullable=False),
+    _column("seq", Big, "of that take", nullable=False),
+    _column("nmi", Key, "the NMI; null: every NMI"),
+    _column("suffix", Key, "the stream; null: every stream"),
+    _column("first", Day, "first day asked for; null: from the beginning"),
+    _column("last", Day, "last day asked for, included; null: without end"),
+    sa.Index("consumer_range_by_consumer", "consumer", "nmi"),
+    sa.Index("consumer_range_by_take", "take"),
+    comment="What a take asked for, with or without data then; no row per day is needed.",
+)
+
 #: Tables that PostgreSQL keeps in one partition per month of ``day``, made when first needed.
 PARTITIONED = ("day_content", "day_claim")
 #: Tables whose rows are numbered by us, in blocks.
-NUMBERED = (delivery, file, load, quarantine, audit)
+NUMBERED = (delivery, file, load, quarantine, audit, consumer_take)
 
 #: Tables whose rows belong to a load and are cleared when it dies unpublished.
 DAY_TABLES = (day_content, day_claim, register_read, service_event)

@@ -1,0 +1,100 @@
+"""A moment as a commit number, for ever.
+
+Why: "as known on 14:30" must be the same tomorrow. A commit gets its time a moment before it can
+be seen; whoever asks about that very moment could miss it now and meet it later. (Deciding by a
+transaction's ``now()`` is worse: it is the time of its beginning. A test shows both.)
+
+Promises: the number given for a moment is final. A moment up to the last visible commit is
+settled, because times rise with numbers and visible numbers have no gap. For a later one the clock
+row is locked for an instant, which waits for whoever has drawn a number and not yet committed. A
+moment that is not over has no final answer and is refused.
+
+Look next: ``ledger.record``, which draws the number; ``days.visible``, which uses it.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from nemflow.errors import UsageError
+from nemflow.store.tables import MARKET_OFFSET, clock, load_event
+
+if TYPE_CHECKING:
+    from nemflow.store.backends import Backend
+
+#: How far the caller's clock may be ahead of the store's before its "now" counts as the future.
+PATIENCE = timedelta(seconds=2)
+
+
+def last_seq(conn: sa.Connection) -> int:
+    """The number of the last commit this connection sees."""
+    return int(conn.execute(sa.select(clock.c.seq)).scalar_one())
+
+
+def seq_of(backend: Backend, when: datetime | int) -> int:
+    """The commit number that a moment or number means, for ever.
+
+    Args:
+        backend: the engine.
+        when: a moment (naive: market time), or a commit number, which is checked.
+
+    Raises:
+        UsageError: the moment is not over, or there is no such commit yet.
+    """
+    if isinstance(when, datetime):
+        return _seq_at(backend, when)
+    with backend.reading() as conn:
+        newest = last_seq(conn)
+    if not 0 <= when <= newest:
+        raise UsageError(
+            f"There is no commit {when} yet; the last one is {newest}.",
+            hint="Give a number up to that, or a time.",
+        )
+    return when
+
+
+def _seq_at(backend: Backend, when: datetime) -> int:
+    when = when if when.tzinfo is not None else when.replace(tzinfo=MARKET_OFFSET)
+    with backend.reading() as conn:
+        if when <= _instant(conn.execute(sa.select(clock.c.at)).scalar_one()):
+            return _newest(conn, when)
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    while True:
+        with backend.writing() as conn:  # SQLite: the write lock; PostgreSQL: the row's
+            conn.execute(sa.select(clock.c.seq).with_for_update(read=True)).scalar_one()
+            if when < _now(conn):
+                return _newest(conn, when)
+        if time.monotonic() > deadline or when > _soon():
+            raise UsageError(
+                f"{when.isoformat()} is not over yet, so what is known on it may still change.",
+                hint="Ask without it for what is known now.",
+            )
+        time.sleep(0.05)
+
+
+def _soon() -> datetime:
+    return datetime.now(MARKET_OFFSET) + PATIENCE
+
+
+def _newest(conn: sa.Connection, when: datetime) -> int:
+    """The last commit at or before ``when``."""
+    found = conn.execute(
+        sa.select(sa.func.max(load_event.c.seq)).where(load_event.c.at <= when)
+    ).scalar()
+    return int(found or 0)
+
+
+def _now(conn: sa.Connection) -> datetime:
+    """The time of the clock that commits are stamped with."""
+    if conn.dialect.name == "sqlite":
+        return datetime.now(MARKET_OFFSET)
+    now: datetime = conn.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
+
+
+def _instant(value: datetime | str) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
