@@ -216,3 +216,48 @@ def test_the_hash_of_a_register_read_is_of_its_content():
     [ten], [hundred] = hashed("10"), hashed("100")
     assert ten != hundred
     assert hashed("100.00", "10.000", "0.5") == [hundred, ten, *hashed("0.50")]
+
+
+def _spelt(number: int, decimals: int) -> str:
+    return f"{Decimal(number).scaleb(-decimals):.{decimals}f}"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    days=st.lists(
+        st.tuples(
+            st.integers(0, 4),  # decimals of every value of the day
+            st.lists(st.integers(0, 10**14), min_size=2, max_size=5),
+            st.integers(-2, 2),  # values too many, or too few
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_days_written_alike_are_read_like_all_others(days: list[tuple[int, list[int], int]]):
+    """Values with one number of decimals take a quicker way: nothing shifts from day to day.
+
+    Days with too many or too few values stand between them; they are findings, and the others
+    are what they would be alone.
+    """
+    lines, expected = [], []
+    for place, (decimals, numbers, off) in enumerate(days):
+        cells = [_spelt(numbers[n % len(numbers)], decimals) for n in range(48 + off)]
+        date = f"202501{place + 1:02d}"
+        lines.append(",".join(["300", date, *cells, "A", "", "", "20250301011500", ""]))
+        if off == 0:
+            expected.append((date, [Decimal(cell) for cell in cells]))
+    data = feed(STREAM, *lines)
+    got = data.days.select(pl.col("day").dt.strftime("%Y%m%d"), "values").rows()
+    assert got == expected
+    broken = data.findings.filter(pl.col("rule") == "I001").height
+    assert broken == sum(off != 0 for _, _, off in days)
+
+
+def test_compact_readings_say_the_same():
+    """Categorical texts are a matter of memory, not of content."""
+    events = ["400,1,20,A,,", "400,21,48,S14,79,Meter fault"]
+    data = feed(STREAM, day(["1.5"], rest="V,,,20250306011500,"), *events)
+    plain, compact = data.readings(), data.readings(compact=True)
+    assert compact.schema["nmi"] == pl.Categorical
+    assert compact.cast({pl.Categorical: pl.String}).equals(plain)

@@ -114,7 +114,10 @@ class Member:
 
     def read(self) -> bytes:
         """All bytes. Raises like ``open``."""
-        return self._blob.read()
+        data = self._blob.read()
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(data).hexdigest()
+        return data
 
     def close(self) -> None:
         """Let go of the memory or the temporary file."""

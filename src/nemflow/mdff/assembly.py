@@ -129,8 +129,10 @@ def _select(
     frame: pl.DataFrame, schema: pl.Schema, names: pl.Series, **own: pl.DataType
 ) -> pl.DataFrame:
     """The public columns of a frame, ``src`` turned into the source's name."""
-    source = _named(frame["src"], names)
     wanted = dict(schema) | own
+    if frame.is_empty():
+        return pl.DataFrame(schema=wanted)
+    source = _named(frame["src"], names)
     return frame.with_columns(source).select(
         pl.col(name) if frame.schema.get(name) == dtype else pl.col(name).cast(dtype)
         for name, dtype in wanted.items()

@@ -16,6 +16,7 @@ Next: :mod:`nemflow.mdff.days` for the rest of the record.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,12 +31,21 @@ from nemflow.mdff.meterdata import MAX_INT64, MAX_SCALE_INT64, largest, relist, 
 
 #: Digits before and after the point that fit 64-bit integers, tried in this order.
 _TIERS: Final = ((15, 3), (11, 7), (4, 14))
+#: Digits that always fit a 64-bit integer.
+_DIGITS_INT64: Final = 18
+#: A 300 whose values all have the same number of decimals, as most senders write them.
+_ALIKE: Final = re.compile(
+    r"300,[0-9]{8},[0-9]+(?:\.(?P<decimals>[0-9]{1,14}))?,"
+    r"(?:(?(decimals)[0-9]+\.[0-9]+|[0-9]+),)*[A-Z]"
+)
+#: Fields of a 300 beside its values: indicator and date before, five after.
+_FIELDS: Final = 7
 #: Intervals in a day of the format's own lengths; others are read, but not fast.
 _USUAL: Final = (48, 96, 288)
 #: Bytes of text that one task converts: large enough to be busy, small enough for the cache.
-_BLOCK_BYTES: Final = 4_000_000
+_BLOCK_BYTES: Final = 2_000_000
 #: A block smaller than this is not worth a task of its own.
-_SMALL_BLOCK_BYTES: Final = 500_000
+_SMALL_BLOCK_BYTES: Final = 250_000
 #: What can be kept exactly: 38 digits, of them 15 before the point.
 _NUMBER: Final = r"^(?:[0-9]{1,15}(?:\.[0-9]{0,23})?|\.[0-9]{1,23})$"
 _NEGATIVE: Final = r"^-(?:[0-9]{1,15}(?:\.[0-9]{0,23})?|\.[0-9]{1,23})$"
@@ -75,12 +85,12 @@ def read_values(rows: pl.DataFrame, found: Findings) -> Values:
     for per_day in sorted(lengths):
         same = rows if len(lengths) == 1 else rows.filter(pl.col("per_day") == per_day)
         rest = same
-        for whole, decimals in _TIERS if per_day in _USUAL else ():
+        for form in _forms(same["text"]) if per_day in _USUAL and not same.is_empty() else ():
             if rest.is_empty():
                 break
-            done, rest = _clean(rest, per_day, whole, decimals)
+            done, rest = _clean(rest, per_day, form)
             if not done.is_empty():
-                parts.append(Values(done, decimals))
+                parts.append(Values(done, form.decimals))
         if not rest.is_empty():
             parts.append(_field_by_field(rest, per_day, found))
     return _together(parts, rows)
@@ -112,35 +122,59 @@ _GAPS = pl.List(pl.UInt16)
 # ---------------------------------------------------------------- lines that are right
 
 
-def _clean(
-    rows: pl.DataFrame, per_day: int, whole: int, decimals: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the values of a line may be written: so many digits before and after the point.
+
+    ``fixed``: every value has exactly ``decimals`` of them, so the point can be left out and
+    the number read as an integer at once, which costs half.
+    """
+
+    whole: int
+    decimals: int
+    fixed: bool = False
+
+    @property
+    def grammar(self) -> str:
+        """The whole line; that it has the right number of values shows later."""
+        value = rf"[0-9]{{1,{self.whole}}}"
+        if self.decimals:
+            value += (
+                rf"\.[0-9]{{{self.decimals}}}"
+                if self.fixed
+                else rf"(?:\.[0-9]{{1,{self.decimals}}})?"
+            )
+        return (
+            rf"^300,[0-9]{{8}},(?:{value},)+[A-Z][0-9]{{0,2}},[0-9]{{0,3}},"
+            rf"(?:[^,\x22 \t](?:[^,\x22]*[^,\x22 \t])?)?,(?:[0-9]{{14}})?,(?:[0-9]{{14}})?$"
+        )
+
+
+def _forms(text: pl.Series) -> list[_Form]:
+    """The forms to try: the first line's own, if its values are all written alike, then any."""
+    general = [_Form(whole, decimals) for whole, decimals in _TIERS]
+    line = text[0]
+    alike = _ALIKE.match(line)
+    if alike is None:
+        return general
+    decimals = len(alike["decimals"] or "")
+    return [_Form(_DIGITS_INT64 - decimals, decimals, fixed=True), *general]
+
+
+def _clean(rows: pl.DataFrame, per_day: int, form: _Form) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Convert the lines that match the grammar exactly; give those and the others."""
-    value = rf"[0-9]{{1,{whole}}}(?:\.[0-9]{{1,{decimals}}})?,"
-    pattern = (
-        rf"^300,[0-9]{{8}},(?:{value}){{{per_day}}}[A-Z][0-9]{{0,2}},[0-9]{{0,3}},"
-        rf"(?:[^,\x22 \t](?:[^,\x22]*[^,\x22 \t])?)?,(?:[0-9]{{14}})?,(?:[0-9]{{14}})?$"
-    )
+    pattern = form.grammar
     text = rows["text"]
-    width = per_day + 7
 
     def convert(block: pl.Series) -> tuple[pl.Series, pl.Series]:
         match = block.str.contains(pattern)
         good = block if match.all() else block.filter(match)
-        if good.is_empty():
-            return match, pl.Series([], dtype=pl.Int64)
-        # the last number is ours: an empty field at the very end would not count as one
-        joined = f"{','.join(good.to_list())},0".encode()
-        numbers = pl.read_csv(
-            joined,
-            has_header=False,
-            eol_char=",",
-            quote_char=None,
-            ignore_errors=True,
-            schema={"value": pl.Decimal(38, decimals)},
-        ).to_series()
-        grid = numbers.head(-1).reshape((good.len(), width)).arr.slice(2, per_day, as_array=True)
-        return match, grid.reshape((-1,)).to_physical().cast(pl.Int64)
+        values = _numbers(good, per_day, form)
+        if values is None:  # some have another number of values than their 200 says
+            match &= block.str.count_matches(",", literal=True) == per_day + _FIELDS - 1
+            values = _numbers(block.filter(match), per_day, form)
+        assert values is not None  # noqa: S101 - for the type checker
+        return match, values
 
     blocks = list(_blocks(text))
     if len(blocks) == 1:
@@ -161,11 +195,44 @@ def _clean(
     return _with_tail(good).with_columns(values.alias("values"), none), rest
 
 
+def _numbers(good: pl.Series, per_day: int, form: _Form) -> pl.Series | None:
+    """The values of lines that match the form, one after the other, as scaled integers.
+
+    None when a line has more or fewer values than ``per_day``: then, of the first such line, the
+    quality stands where a value should, or a value where the quality should. As a quality is no
+    number and everything else there is one, the nulls show it.
+    """
+    if good.is_empty():
+        return pl.Series([], dtype=pl.Int64)
+    width = per_day + _FIELDS
+    joined: bytes = good.str.join(",").cast(pl.Binary).item()
+    if form.fixed and form.decimals:
+        joined = joined.translate(None, b".")
+    # the last number is ours: an empty field at the very end would not count as one
+    numbers = pl.read_csv(
+        joined + b",0",
+        has_header=False,
+        eol_char=",",
+        quote_char=None,
+        ignore_errors=True,
+        schema={"value": pl.Int64 if form.fixed else pl.Decimal(38, form.decimals)},
+    ).to_series()
+    if numbers.len() != good.len() * width + 1:
+        return None
+    grid = numbers.head(-1).reshape((good.len(), width))
+    values = grid.arr.slice(2, per_day, as_array=True).reshape((-1,))
+    qualities = grid.arr.get(2 + per_day)
+    if values.null_count() or qualities.null_count() < good.len():
+        return None
+    return values if form.fixed else values.to_physical().cast(pl.Int64)
+
+
 def _blocks(text: pl.Series) -> Iterator[pl.Series]:
-    """Cut a column of lines into equal blocks: enough for all cores, none too large."""
+    """Cut a column of lines into equal blocks: the same number for every core, none too large."""
     size = int(text.str.len_bytes().sum())
-    cores = min(os.cpu_count() or 1, size // _SMALL_BLOCK_BYTES)
-    count = max(1, cores, -(-size // _BLOCK_BYTES))
+    cores = os.cpu_count() or 1
+    rounds = -(-size // (_BLOCK_BYTES * cores))
+    count = max(1, min(cores * rounds, size // _SMALL_BLOCK_BYTES))
     step = max(1, -(-text.len() // count))
     for start in range(0, text.len(), step):
         yield text.slice(start, step)

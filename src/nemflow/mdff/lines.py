@@ -123,7 +123,7 @@ def number(
         # A carriage return alone ends a line too; rare, so pay for it only here.
         clean = [_without_lone_cr(body, form) for body, form in zip(clean, forms, strict=True)]
         text = _split(clean)
-    counts = [body.count(b"\n") for body in clean]
+    counts = [text.len()] if len(clean) == 1 else [body.count(b"\n") for body in clean]
     frame = pl.DataFrame({"text": text}).with_columns(
         _owner(counts).alias("src"), text.str.len_bytes().alias("bytes")
     )

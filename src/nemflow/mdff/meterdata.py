@@ -290,13 +290,17 @@ class MeterData:
         order = [name for name in columns.columns if name != "rejected_by"]
         return columns.select(*order, "rejected_by")
 
-    def readings(self, *, exact: bool | None = None, wide: bool = False) -> pl.DataFrame:
+    def readings(
+        self, *, exact: bool | None = None, wide: bool = False, compact: bool = False
+    ) -> pl.DataFrame:
         """One row per interval.
 
         Args:
             exact: ``value`` as Decimal instead of Float64; default as ``read`` was told.
             wide: one row per interval and NMI, one column per stream; streams are joined by
                 time, never by position.
+            compact: texts of the long form as Categorical: half the memory, and faster. They
+                compare and group as texts do; cast them to String for string functions.
 
         Returns:
             Long form: ``source, nmi, suffix, register_id, meter_serial, uom, interval_start,
@@ -311,24 +315,26 @@ class MeterData:
         from nemflow.mdff import readings
 
         decimals = self.exact if exact is None else exact
-        return readings.wide(self, decimals) if wide else readings.long(self, decimals)
+        return readings.wide(self, decimals) if wide else readings.long(self, decimals, compact)
 
-    def to_arrow(self, *, exact: bool | None = None) -> Any:
+    def to_arrow(self, *, exact: bool | None = None, compact: bool = False) -> Any:
         """``readings()`` as a pyarrow Table. Raises MissingExtra without pyarrow."""
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise MissingExtra("to_arrow()", "arrow") from error
-        return self.readings(exact=exact).to_arrow()
+        return self.readings(exact=exact, compact=compact).to_arrow()
 
-    def to_pandas(self, *, exact: bool | None = None, wide: bool = False) -> pd.DataFrame:
+    def to_pandas(
+        self, *, exact: bool | None = None, wide: bool = False, compact: bool = False
+    ) -> pd.DataFrame:
         """``readings()`` as a pandas DataFrame. Raises MissingExtra without pandas."""
         try:
             import pandas  # noqa: F401
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise MissingExtra("to_pandas()", "pandas") from error
-        return self.readings(exact=exact, wide=wide).to_pandas()
+        return self.readings(exact=exact, wide=wide, compact=compact).to_pandas()
 
     @property
     def accepted(self) -> MeterData:

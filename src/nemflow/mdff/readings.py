@@ -16,7 +16,7 @@ import polars as pl
 
 from nemflow.errors import UsageError
 from nemflow.mdff import quality
-from nemflow.mdff.meterdata import STAMP, largest
+from nemflow.mdff.meterdata import STAMP
 
 if TYPE_CHECKING:
     from nemflow.mdff.meterdata import MeterData
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _EXACT_INTEGER = 2**53
 _EXACT_POWER = 22
 _MINUTE = 60_000_000
+_BLOCK = 1 << 19
 #: Market midnight is 14:00 UTC of the day before.
 _OFFSET = 10 * 60 * _MINUTE
 
@@ -35,9 +36,17 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def long(data: MeterData, exact: bool) -> pl.DataFrame:
+#: Texts that repeat for many intervals.
+LABELS = (
+    "source", "nmi", "suffix", "register_id", "meter_serial", "uom", "quality", "method",
+    "reason_text",
+)  # fmt: skip
+
+
+def long(data: MeterData, exact: bool, compact: bool = False) -> pl.DataFrame:
     """One row per interval, in file order; see ``MeterData.readings``."""
-    days = data.frame_days.with_columns(pl.col("values").list.len().alias("per_day"))
+    days = data.frame_days.with_columns(pl.col("values").list.len().cast(pl.Int64).alias("per_day"))
+    first = pl.lit(0, pl.Int64)
     if (days["spans"].list.len() > 0).any():
         pieces = quality.segments(days)
         own = ("quality", "method", "reason_code", "reason_text")
@@ -47,28 +56,30 @@ def long(data: MeterData, exact: bool) -> pl.DataFrame:
             *(pieces[name] for name in own),
         )
         length = pl.col("end") - pl.col("start") + 1
-        days = days.with_columns(pl.col("values").list.slice(pl.col("start") - 1, length))
+        days = days.with_columns(
+            pl.col("values").list.slice(pl.col("start") - 1, length), per_day=length.cast(pl.Int64)
+        )
         first = pl.col("start").cast(pl.Int64) - 1
-    else:
-        first = pl.lit(0, pl.Int64)
     step = pl.col("interval_minutes").cast(pl.Int64) * _MINUTE
-    midnight = pl.col("day").cast(pl.Datetime("us")).cast(pl.Int64) - _OFFSET
-    length = pl.col("values").list.len().cast(pl.Int64)
-    # Where each day's first interval will stand, less what its clock has run by then: the time
-    # of an interval then follows from its place, and only one list has to be taken apart.
-    before = length.cum_sum() - length
-    frame = days.select(
-        *(name for name in COLUMNS if name in days.columns),
-        (midnight + (first - before) * step).alias("origin"),
-        step.alias("step"),
+    opens = pl.col("day").cast(pl.Datetime("us")).cast(pl.Int64) - _OFFSET + first * step
+    closes = opens + pl.col("per_day") * step
+    steps = days["interval_minutes"].unique()
+    days = days.select(
+        *(
+            pl.col(name).cast(pl.Categorical) if compact and name in LABELS else pl.col(name)
+            for name in COLUMNS
+            if name in days.columns
+        ),
+        *([] if steps.len() == 1 else [step.alias("step")]),
+        pl.int_ranges(opens, closes, step).alias("interval_start"),
         pl.col("values").alias("value"),
     )
-    frame = frame.explode("value", empty_as_null=False)
+    frame = days.explode("value", "interval_start", empty_as_null=False)
     value = decimals(frame["value"], data.scale) if exact else floats(frame["value"], data.scale)
-    opens = pl.col("origin") + pl.int_range(pl.len(), dtype=pl.Int64) * pl.col("step")
+    ends = pl.col("interval_start") + (steps[0] * _MINUTE if steps.len() == 1 else pl.col("step"))
     return frame.with_columns(
-        opens.cast(STAMP).alias("interval_start"),
-        (opens + pl.col("step")).cast(STAMP).alias("interval_end"),
+        pl.col("interval_start").cast(STAMP),
+        ends.cast(STAMP).alias("interval_end"),
         value.alias("value"),
     ).select(COLUMNS)
 
@@ -84,15 +95,22 @@ def floats(values: pl.Series, scale: int) -> pl.Series:
     One division is exact enough while both sides are exact floats; a longer number goes by way
     of its text.
     """
-    # by a column: polars divides by a number by multiplying with its inexact reciprocal
-    quick = values.cast(pl.Float64) / pl.repeat(10.0**scale, values.len(), eager=True)
-    if scale <= _EXACT_POWER:
-        if largest(values.abs()) <= _EXACT_INTEGER:
-            return quick
-        long = (values.abs() > _EXACT_INTEGER).arg_true()
-        texts = decimals(values.gather(long), scale).cast(pl.String)
-        return quick.scatter(long, texts.cast(pl.Float64))
-    return decimals(values, scale).cast(pl.String).cast(pl.Float64)
+    if scale > _EXACT_POWER:
+        return decimals(values, scale).cast(pl.String).cast(pl.Float64)
+    # by a column: polars divides by a number by multiplying with its inexact reciprocal;
+    # in blocks, because one more column of that length costs more than the division
+    divisor = pl.repeat(10.0**scale, min(_BLOCK, values.len()), eager=True)
+    blocks = [
+        block.cast(pl.Float64) / divisor.head(block.len())
+        for block in (values.slice(at, _BLOCK) for at in range(0, values.len(), _BLOCK))
+    ]
+    quick = pl.concat(blocks) if blocks else values.cast(pl.Float64)
+    ends = [end for end in (values.min(), values.max()) if isinstance(end, int)]
+    if all(abs(end) <= _EXACT_INTEGER for end in ends):
+        return quick
+    long = (values.abs() > _EXACT_INTEGER).arg_true()
+    texts = decimals(values.gather(long), scale).cast(pl.String)
+    return quick.scatter(long, texts.cast(pl.Float64))
 
 
 def wide(data: MeterData, exact: bool) -> pl.DataFrame:
