@@ -15,8 +15,12 @@ from types import ModuleType
 
 def from_unit(name: str) -> ModuleType:
     """The module ``tests/unit/<name>.py``."""
-    path = Path(__file__).parent / "unit" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"borrowed_{name}", path)
+    return from_file(Path(__file__).parent / "unit" / f"{name}.py")
+
+
+def from_file(path: Path) -> ModuleType:
+    """The module at ``path``, which is no test module itself."""
+    spec = importlib.util.spec_from_file_location(f"borrowed_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -17,8 +17,10 @@ zipfile, expat) escapes unmapped.
         ├── MissingExtra      an optional dependency is not installed
         └── StoreError        the store cannot do it
             ├── StoreBusy     locked by another process; transient
+            │   └── StoreTaken    somebody else has taken over; try the whole call again
             ├── StoreFull     no space left
-            ├── StoreUnreachable  wrong URL, no permission, server away
+            ├── StoreUnreachable  wrong URL, no permission, damaged file
+            │   └── StoreAway     the server is away or the link was cut; transient
             └── StoreOutdated the schema is older or newer than this program
 
 ``transient`` on the class says whether trying again can help.
@@ -137,6 +139,15 @@ class StoreBusy(StoreError):
     transient = True
 
 
+class StoreTaken(StoreBusy):
+    """Somebody else has taken a load, or records, over in between.
+
+    Trying the same transaction again is of no use; trying the whole call again is.
+    """
+
+    code = "E-STORE-TAKEN"
+
+
 class StoreFull(StoreError):
     """There is no space left for the store."""
 
@@ -144,9 +155,15 @@ class StoreFull(StoreError):
 
 
 class StoreUnreachable(StoreError):
-    """The store's URL is wrong, the file may not be opened, or the server is away."""
+    """The store's URL is wrong, it may not be opened, or it is damaged."""
 
     code = "E-STORE-UNREACHABLE"
+
+
+class StoreAway(StoreUnreachable):
+    """The store's server does not answer, or the link to it was cut; trying again helps."""
+
+    code = "E-STORE-AWAY"
     transient = True
 
 

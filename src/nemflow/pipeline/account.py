@@ -31,6 +31,13 @@ class Account:
         self._findings: list[pl.DataFrame] = []
         self._headers: list[pl.DataFrame] = []
 
+    def copy(self) -> Account:
+        """The same account, to be added to on its own."""
+        other = Account()
+        for name, parts in vars(self).items():
+            setattr(other, name, list(parts))
+        return other
+
     def add(self, part: Prepared, days: pl.DataFrame, reads: pl.DataFrame) -> None:
         """Count a piece whose days and reads were judged and appended."""
         self._days.append(_tally(days, "days", pl.col("day")))

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -25,7 +26,7 @@ from nemflow.mdff.meterdata import MeterData
 from nemflow.pipeline.account import Account
 from nemflow.pipeline.outcome import FileOutcome
 from nemflow.pipeline.prepare import Prepared, prepared
-from nemflow.pipeline.run import TOLD, Run, duplicate, refused, repeated, told
+from nemflow.pipeline.run import TOLD, Numbers, Run, duplicate, refused, repeated, told
 from nemflow.store.ledger import Known, Seen
 
 if TYPE_CHECKING:
@@ -68,31 +69,50 @@ def parse_batch(run: Run, batch: Batch) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What one transaction did with a batch."""
+
+    numbers: Numbers
+    results: pl.DataFrame
+    outcomes: Mapping[str, FileOutcome]
+    conflicts: pl.DataFrame
+    seq: int
+    at: datetime
+
+
 def load_batch(run: Run, batch: Batch) -> None:
     """Append and publish a parsed batch, and tell what became of each text."""
     started = time.perf_counter()
-    assert batch.parsed is not None  # noqa: S101 - for the type checker
-    with run.sink.step() as step:
-        known = step.recognise([item.sha256 for item in batch.fresh if item.sha256])
-        stands = {sha for sha, file in known.items() if file.seen is Seen.LOADED}
-        fresh = [item for item in batch.fresh if item.sha256 not in stands]
-        part = batch.parsed
-        numbers = run.number(step, batch.items)
-        arrivals = run.arrivals(fresh, numbers, state=["loading"] * len(fresh))
-        texts = run.begin(step, arrivals, known)
-        failpoints.reach("after-claim")
-        account, conflicts = _append(step, part, texts)
-        results = run.results(account, texts, part.fatal)
-        share = (time.perf_counter() - started) / max(len(batch.items), 1)
-        outcomes = _outcomes(results, account.rules(), part.findings, share)
-        outcomes |= _others(run, step, batch, outcomes, known=known, numbers=numbers)
-        seq, at = step.finish(results, arrivals) if fresh else (0, run.now)
+    done = run.sink.run(lambda step: _load(run, step, batch, started))
+    run.keep(done.numbers)
+    results = done.results
     loads = results.filter(pl.col("state") != "rejected")["load"].to_list()
-    run.published(seq, at, loads)
-    tell_conflicts(run, conflicts)
+    run.published(done.seq, done.at, loads)
+    tell_conflicts(run, done.conflicts)
     for item in batch.items:
-        run.tell(item, outcomes[item.name])
+        run.tell(item, done.outcomes[item.name])
     run.report(batch.items[-1].name)
+
+
+def _load(run: Run, step: Step, batch: Batch, started: float) -> _Loaded:
+    """One transaction; it may be tried again, so it leaves run and batch as they are."""
+    part = batch.parsed
+    assert part is not None  # noqa: S101 - for the type checker
+    known = step.recognise([item.sha256 for item in batch.fresh if item.sha256])
+    stands = {sha for sha, file in known.items() if file.seen is Seen.LOADED}
+    fresh = [item for item in batch.fresh if item.sha256 not in stands]
+    numbers = run.number(step, batch.items)
+    arrivals = run.arrivals(fresh, numbers, state=["loading"] * len(fresh))
+    texts = run.begin(step, arrivals, known)
+    failpoints.reach("after-claim")
+    account, conflicts = _append(step, part, texts)
+    results = run.results(account, texts, part.fatal)
+    share = (time.perf_counter() - started) / max(len(batch.items), 1)
+    outcomes = _outcomes(results, account.rules(), part.findings, share)
+    outcomes |= _others(run, step, batch, outcomes, known=known, numbers=numbers)
+    seq, at = step.finish(results, arrivals) if fresh else (0, run.now)
+    return _Loaded(numbers, results, outcomes, conflicts, seq, at)
 
 
 def _append(step: Step, part: Prepared, texts: pl.DataFrame) -> tuple[Account, pl.DataFrame]:
@@ -137,7 +157,7 @@ def _others(
     loaded: Mapping[str, FileOutcome],
     *,
     known: Mapping[str, Known],
-    numbers: Mapping[str, int | None],
+    numbers: Numbers,
 ) -> dict[str, FileOutcome]:
     """Deliver what is not loaded: refused, duplicate, or met before in this run."""
     others = [item for item in batch.items if item.name not in loaded]
@@ -146,7 +166,7 @@ def _others(
     first = {item.sha256: loaded[item.name] for item in batch.fresh if item.name in loaded}
     verdicts = []
     for item in others:
-        number = numbers[item.name]
+        number = numbers.items[item.name]
         if item.error is not None:
             verdicts.append(refused(item, item.error, number))
         elif item.name in batch.repeated:

@@ -10,6 +10,7 @@ Look next: ``batch.py`` and ``large.py`` for the two ways, ``sinks.py`` for stor
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
@@ -35,6 +36,8 @@ from nemflow.store import leases
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from nemflow.events import Hook, ProgressHook
     from nemflow.store import Store
 
@@ -183,22 +186,20 @@ def reconcile(store: Store, *, hook: Hook | None = None) -> int:
     A load is dead when its process was on this machine and is gone, or when its lease has run
     out. ``load`` does this by itself first; call it to tidy up without loading.
     """
-    with store.backend.reading() as conn:
-        held = leases.leases(conn)
+    held = store.backend.look(lambda conn: leases.leases(conn, store.backend))
     closed = 0
     for token, seconds_left in held.items():
         if _is_dead(token, seconds_left):
-            with store.backend.writing() as conn:
-                loads, count = leases.clear(
-                    conn,
-                    token,
-                    why="The loading process ended before it was done; load it again.",
-                    state="dead",
-                )
+            loads, count = store.backend.transact(functools.partial(_clear, token))
             closed += count
             if hook is not None:
                 hook(LoadCleared(tuple(loads), count))
     return closed
+
+
+def _clear(token: str, conn: sa.Connection) -> tuple[list[int], int]:
+    why = "The loading process ended before it was done; load it again."
+    return leases.clear(conn, token, why=why, state="dead")
 
 
 def _is_dead(token: str, seconds_left: float) -> bool:

@@ -83,9 +83,7 @@ def replay(
     """
     started = time.perf_counter()
     moment = now or datetime.now(MARKET_OFFSET)
-    parser = Parser(
-        profile=profile, now=moment, value_limits=value_limits, participant=participant
-    )
+    parser = Parser(profile=profile, now=moment, value_limits=value_limits, participant=participant)
     if not dry_run:
         reconcile(store, hook=hook)
     token = new_token()
@@ -141,23 +139,9 @@ class _Job:
         started = time.perf_counter()
         about = self.records.row(0, named=True)
         part = self._without_files_faults(prepared(parser.feed(self._texts())), profile)
-        with self.sink.step() as step:
-            ids = self.records["quarantine"].to_list()
-            load = step.begin_replay(about, profile, ids)
-            part = self._without_twins(step, part, about["load"])
-            own = part.without(part.fatal["source"].to_list())
-            days = step.days(self._placed(own.days, load, about["file"]), [load])
-            reads = step.reads(self._placed(own.reads, load, about["file"]), [load])
-            step.events(self._placed(own.events, load, about["file"], parents=True))
-            taken = [*days["source"].to_list(), *reads["source"].to_list()]
-            counts = _counts(days, reads)
-            state, seq, at = step.finish_replay(
-                load,
-                counts,
-                tried=ids,
-                taken={self.names[source] for source in taken},
-                who=self.by,
-            )
+        part, days, reads, load, (state, seq, at) = self.sink.run(
+            lambda step: self._load(step, part, profile)
+        )
         if seq and self.hook is not None:
             self.hook(LoadPublished("published", seq, at.isoformat(), (load,)))
         kinds = self.records["record"]
@@ -174,6 +158,28 @@ class _Job:
             findings=self._told(part.findings, about["source"]),
             seconds=time.perf_counter() - started,
         )
+
+    def _load(
+        self, step: Step, part: Prepared, profile: str
+    ) -> tuple[Prepared, pl.DataFrame, pl.DataFrame, int, tuple[str, int, datetime]]:
+        """One transaction: append what passes, publish it, resolve its records."""
+        about = self.records.row(0, named=True)
+        ids = self.records["quarantine"].to_list()
+        load = step.begin_replay(about, profile, ids)
+        part = self._without_twins(step, part, about["load"])
+        own = part.without(part.fatal["source"].to_list())
+        days = step.days(self._placed(own.days, load, about["file"]), [load])
+        reads = step.reads(self._placed(own.reads, load, about["file"]), [load])
+        step.events(self._placed(own.events, load, about["file"], parents=True))
+        taken = [*days["source"].to_list(), *reads["source"].to_list()]
+        done = step.finish_replay(
+            load,
+            _counts(days, reads),
+            tried=ids,
+            taken={self.names[source] for source in taken},
+            who=self.by,
+        )
+        return part, days, reads, load, done
 
     def _texts(self) -> list[Text]:
         """Each record as a whole little file."""

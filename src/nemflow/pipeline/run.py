@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,14 @@ _PARTS = ("read", "stored", "unchanged", "rejected")
 FINDINGS_TOLD = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Delivery numbers that one step gave out; None in a dry run."""
+
+    items: Mapping[str, int | None]  #: by name
+    containers: Mapping[str, int | None]  #: those met for the first time, by name
+
+
 class Run:
     """What one call of ``load`` shares among its batches."""
 
@@ -49,9 +58,11 @@ class Run:
         sender: str | None,
         hook: Hook | None,
         progress: ProgressHook | None,
+        chunk_bytes: int | None = None,
     ) -> None:
         self.sink = sink
         self.now = now
+        self.chunk_bytes = chunk_bytes  #: of a large text in one piece; None: the default
         self.outcomes: list[FileOutcome] = []
         self._parsers = parsers
         self._channel = channel
@@ -102,10 +113,11 @@ class Run:
 
     # -- what is written ----------------------------------------------------------------------
 
-    def number(self, step: Step, items: Sequence[Item]) -> dict[str, int | None]:
+    def number(self, step: Step, items: Sequence[Item]) -> Numbers:
         """Give every item, and every container met for the first time, its delivery number.
 
-        Numbers follow the order in which things were given. The containers are delivered.
+        Numbers follow the order in which things were given. The containers are delivered; ``keep``
+        the numbers when the step is saved.
         """
         new: dict[str, Item] = {}
         names: list[tuple[str, bool]] = []
@@ -115,12 +127,12 @@ class Run:
                 names.append((item.top, True))
             names.append((item.name, False))
         numbers = dict(zip(names, step.numbers(len(names)), strict=True))
+        containers = {top: numbers[top, True] for top in new}
         if new:
             about = [_fingerprint(item.path) for item in new.values()]
-            self._containers.update({top: numbers[top, True] for top in new})
             frame = pl.DataFrame(
                 {
-                    "id": [numbers[top, True] for top in new],
+                    "id": list(containers.values()),
                     "name": list(new),
                     "sha256": [sha256 for sha256, _ in about],
                     "size": [size for _, size in about],
@@ -130,16 +142,21 @@ class Run:
                 schema_overrides=ledger.ARRIVAL,
             )
             step.deliver(self._dated(frame))
-        return {name: number for (name, is_top), number in numbers.items() if not is_top}
+        return Numbers(
+            {name: number for (name, is_top), number in numbers.items() if not is_top}, containers
+        )
 
-    def arrivals(
-        self, items: Sequence[Item], numbers: Mapping[str, int | None], **columns: Any
-    ) -> pl.DataFrame:
+    def keep(self, numbers: Numbers) -> None:
+        """Know the containers that a step delivered; for after it is saved."""
+        self._containers.update(numbers.containers)
+
+    def arrivals(self, items: Sequence[Item], numbers: Numbers, **columns: Any) -> pl.DataFrame:
         """One delivery row per item; ``columns`` say what the items do not."""
-        parents = [self._containers.get(item.top) for item in items]
+        containers = {**self._containers, **numbers.containers}
+        parents = [containers.get(item.top) for item in items]
         frame = pl.DataFrame(
             {
-                "id": [numbers[item.name] for item in items],
+                "id": [numbers.items[item.name] for item in items],
                 "parent": parents,
                 "name": [item.name for item in items],
                 "sha256": [item.sha256 for item in items],
@@ -194,8 +211,7 @@ class Run:
         """Give every container the state its members add up to."""
         numbers = [number for number in self._containers.values() if number is not None]
         if numbers:
-            with self.sink.step() as step:
-                step.containers(numbers)
+            self.sink.run(lambda step: step.containers(numbers))
 
     # -- what is told -------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 Why: a dry run must give the same account as the real one; so both run the same code, and only
 this module knows the difference.
 
-Promises: a ``step`` of the store's sink is one short transaction; the dry sink reads the store
-and writes nothing, and remembers what would have been loaded before.
+Promises: what is given to ``run`` of the store's sink is done in one short transaction, again
+when that can help, and once only: a COMMIT that was not answered is looked up in the ledger. The
+dry sink reads the store and writes nothing, and remembers what would have been loaded before.
 
 Look next: ``loading.py``, which takes the steps.
 """
@@ -13,29 +14,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import polars as pl
+import sqlalchemy as sa
 
 from nemflow.store import days as store_days
 from nemflow.store import leases, ledger, quarantine, registers
 from nemflow.store.days import KEY, SORT_KEY
 from nemflow.store.registers import PERIOD_KEY
 from nemflow.store.tables import MARKET_OFFSET
+from nemflow.store.tables import delivery as delivery_table
+from nemflow.store.tables import load as load_table
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    import sqlalchemy as sa
-
     from nemflow.store import Store
     from nemflow.store.backends import Backend
 
 
 _RENEW_SECONDS = 30  #: a run renews its lease at least so often, while it works
+T = TypeVar("T")
 NOTHING = store_days.Met(pl.DataFrame(), pl.DataFrame())
 
 
@@ -57,8 +57,8 @@ class Step(Protocol):
     def write_open(self, texts: pl.DataFrame) -> None:
         """Write those loads as open: they will end in a later transaction."""
 
-    def hold(self, loads: Collection[int]) -> None:
-        """Make sure these loads are still ours."""
+    def hold(self, load: int, since: datetime | None) -> datetime | None:
+        """Make sure this load is still ours, and as ``hold`` left it (what it gave then)."""
 
     def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
         """Append days; returns them judged (``nemflow.store.days.judge``)."""
@@ -78,8 +78,8 @@ class Step(Protocol):
     def take_back(self, load: int, lines: Collection[int]) -> None:
         """Remove the claims of these lines."""
 
-    def withdraw(self, load: int) -> None:
-        """Remove everything an open load has claimed."""
+    def withdraw(self, load: int, *, everything: bool = False) -> None:
+        """Remove everything an open load has claimed; its quarantine and findings if asked."""
 
     def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
         """Give up an open load: another one of the same file was published first."""
@@ -116,8 +116,12 @@ class Step(Protocol):
 class Sink(Protocol):
     """Where a load goes."""
 
-    def step(self, *, durable: bool = True) -> AbstractContextManager[Step]:
-        """Begin a short transaction; not ``durable``: a piece that nobody sees yet."""
+    def run(self, work: Callable[[Step], T], *, durable: bool = True) -> T:
+        """Do ``work`` in one short transaction; not ``durable``: a piece that nobody sees yet.
+
+        ``work`` may be called more than once and changes nothing but what the step writes; what
+        it returns is that of the call that counts.
+        """
 
     def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
         """What the ledger knows of these texts, without a transaction."""
@@ -132,19 +136,30 @@ class StoreSink:
         self.now = now
         self._renewed = time.monotonic()
 
-    @contextmanager
-    def step(self, *, durable: bool = True) -> Iterator[Step]:
-        """Begin a short transaction."""
-        with self._store.backend.writing(durable=durable) as conn:
-            if time.monotonic() - self._renewed > _RENEW_SECONDS:
-                leases.renew(conn, self.token)
-                self._renewed = time.monotonic()
-            yield _StoreStep(conn, self._store, self.token, self.now)
+    def run(self, work: Callable[[Step], T], *, durable: bool = True) -> T:
+        """See ``Sink.run``."""
+        due = time.monotonic() - self._renewed > _RENEW_SECONDS
+        last: list[_StoreStep] = []
+
+        def transaction(conn: sa.Connection) -> T:
+            if due:
+                leases.renew(conn, self._store.backend, self.token)
+            last[:] = [_StoreStep(conn, self._store, self.token, self.now)]
+            return work(last[0])
+
+        done = self._store.backend.transact(
+            transaction,
+            durable=durable,
+            happened=lambda conn: bool(last) and last[0].happened(conn),
+        )
+        if due:
+            self._renewed = time.monotonic()
+        return done
 
     def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
         """What the ledger knows of these texts, without a transaction."""
-        with self._store.backend.reading() as conn:
-            return ledger.recognise(conn, hashes)
+        wanted = list(hashes)
+        return self._store.backend.look(lambda conn: ledger.recognise(conn, wanted))
 
 
 class _StoreStep:
@@ -153,6 +168,20 @@ class _StoreStep:
         self._backend = store.backend
         self._token = token
         self._now = now
+        self._trace: sa.Select[Any] | None = None  #: finds a row only this step can have left
+
+    def happened(self, conn: sa.Connection) -> bool:
+        """Whether what this step wrote is in the store; a step that left no trace may be redone."""
+        return self._trace is not None and conn.execute(self._trace).first() is not None
+
+    def _leaves(self, arrivals: pl.DataFrame) -> None:
+        """These deliveries are its trace: nobody else has their number, name and moment."""
+        if not arrivals.is_empty():
+            number, name, at = arrivals.select("id", "name", "received_at").row(0)
+            columns = delivery_table.c
+            self._trace = sa.select(columns.id).where(
+                columns.id == number, columns.name == name, columns.received_at == at
+            )
 
     def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
         wanted = list(hashes)
@@ -164,17 +193,19 @@ class _StoreStep:
 
     def deliver(self, arrivals: pl.DataFrame) -> None:
         ledger.deliver(self._conn, self._backend, arrivals, token=self._token)
+        self._leaves(arrivals)
 
     def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
         return ledger.begin(self._conn, self._backend, texts, now=self._now)
 
     def write_open(self, texts: pl.DataFrame) -> None:
-        ledger.write_open(
-            self._conn, self._backend, texts, token=self._token, now=datetime.now(MARKET_OFFSET)
-        )
+        ledger.write_open(self._conn, self._backend, texts, token=self._token)
 
-    def hold(self, loads: Collection[int]) -> None:
-        leases.hold(self._conn, loads, self._token)
+    def hold(self, load: int, since: datetime | None) -> datetime | None:
+        until = leases.hold(self._conn, self._backend, load, self._token, since)
+        columns = load_table.c
+        self._trace = sa.select(columns.id).where(columns.id == load, columns.lease_until == until)
+        return until
 
     def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
         return store_days.append(self._conn, self._backend, days, own)
@@ -194,15 +225,26 @@ class _StoreStep:
     def take_back(self, load: int, lines: Collection[int]) -> None:
         store_days.take_back(self._conn, load, lines)
 
-    def withdraw(self, load: int) -> None:
-        leases.withdraw(self._conn, load)
+    def withdraw(self, load: int, *, everything: bool = False) -> None:
+        leases.withdraw(self._conn, load, everything=everything)
 
     def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
         leases.forfeit(self._conn, load, delivery, duplicate_of=known.delivery)
+        columns = delivery_table.c
+        self._trace = sa.select(columns.id).where(
+            columns.id == delivery, columns.state == "duplicate"
+        )
 
     def finish(
         self, results: pl.DataFrame, arrivals: pl.DataFrame | None = None
     ) -> tuple[int, datetime]:
+        if arrivals is not None:
+            self._leaves(arrivals)
+        else:  # only who holds its lease can end it, other than as dead
+            columns = load_table.c
+            self._trace = sa.select(columns.id).where(
+                columns.id == int(results["load"][0]), columns.state.not_in(["open", "dead"])
+            )
         return ledger.finish(self._conn, self._backend, results, arrivals=arrivals)
 
     def containers(self, numbers: Collection[int]) -> None:
@@ -210,7 +252,7 @@ class _StoreStep:
 
     def begin_replay(self, about: Mapping[str, Any], profile: str, ids: Sequence[int]) -> int:
         quarantine.must_be_open(self._conn, ids)
-        return ledger.begin_replay(
+        number = ledger.begin_replay(
             self._conn,
             self._backend,
             file_id=about["file"],
@@ -220,6 +262,11 @@ class _StoreStep:
             token=self._token,
             now=self._now,
         )
+        columns = load_table.c
+        self._trace = sa.select(columns.id).where(
+            columns.id == number, columns.file == about["file"], columns.started_at == self._now
+        )
+        return number
 
     def claims_of_base(self, frame: pl.DataFrame, base: int, key: Sequence[str]) -> pl.DataFrame:
         return _claims_of_base(self._conn, self._backend, frame, base, key)
@@ -254,19 +301,16 @@ class DrySink:
         self.day_claims = pl.DataFrame()
         self.read_claims = pl.DataFrame()
 
-    @contextmanager
-    def step(self, *, durable: bool = True) -> Iterator[Step]:
+    def run(self, work: Callable[[Step], T], *, durable: bool = True) -> T:
         """Look at one moment of the store."""
         if self._store is None:
-            yield _DryStep(self, None, None)
-        else:
-            with self._store.backend.reading() as conn:
-                yield _DryStep(self, conn, self._store)
+            return work(_DryStep(self, None, None))
+        with self._store.backend.reading() as conn:
+            return work(_DryStep(self, conn, self._store))
 
     def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
         """What the ledger knows of these texts."""
-        with self.step() as step:
-            return step.recognise(hashes)
+        return self.run(lambda step: step.recognise(hashes))
 
     def next_load(self, count: int) -> range:
         """Numbers for loads that never were: below every real one."""
@@ -297,8 +341,8 @@ class _DryStep:
     def write_open(self, texts: pl.DataFrame) -> None:
         pass
 
-    def hold(self, loads: Collection[int]) -> None:
-        pass
+    def hold(self, load: int, since: datetime | None) -> datetime | None:
+        return since
 
     def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
         sink, met = self._sink, []
@@ -342,7 +386,7 @@ class _DryStep:
             if not claims.is_empty():
                 setattr(self._sink, name, claims.filter(~taken))
 
-    def withdraw(self, load: int) -> None:
+    def withdraw(self, load: int, *, everything: bool = False) -> None:
         for name in ("day_claims", "read_claims"):
             claims: pl.DataFrame = getattr(self._sink, name)
             if not claims.is_empty():

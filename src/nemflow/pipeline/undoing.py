@@ -16,6 +16,8 @@ from nemflow.pipeline.outcome import Change
 from nemflow.store import ledger, reversal
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from nemflow.events import Hook
     from nemflow.store import Store
 
@@ -57,20 +59,28 @@ def _changed(
     which: int | str,
     kind: str,
     act: str,
-    reverse: Callable[..., Any],
+    reverse: Callable[..., reversal.Reversal],
     *told: Any,
 ) -> Change:
     by, hook = told
-    with store.backend.writing() as conn:
-        ledger.note(
-            conn,
-            store.backend,
-            act=act,
-            target=str(which),
-            who=by,
-            detail=json.dumps({"which": str(which)}),
-        )
-        done = reverse(conn, store.backend, which)
+    noted: list[sa.Select[Any]] = []  # of the last try; answers whether it was saved
+
+    def work(conn: sa.Connection) -> reversal.Reversal:
+        noted[:] = [
+            ledger.note(
+                conn,
+                store.backend,
+                act=act,
+                target=str(which),
+                who=by,
+                detail=json.dumps({"which": str(which)}),
+            )
+        ]
+        return reverse(conn, store.backend, which)
+
+    done = store.backend.transact(
+        work, happened=lambda conn: conn.execute(noted[0]).first() is not None
+    )
     change = Change(
         kind=kind,
         deliveries=done.deliveries,

@@ -3,8 +3,8 @@
 Why: a process can be killed at any moment. What it left must not be seen, must not be published
 by it later, and must not stay for ever.
 
-Promises: only who holds the lease may append and publish; a load whose lease ran out, or whose
-process is known to be gone, is cleared whole.
+Promises: only who holds the lease may append and publish; a load whose lease ran out, by the
+store's own clock, or whose process is known to be gone, is cleared whole.
 
 Look next: ``ledger.py``, which opens and publishes loads.
 """
@@ -13,44 +13,68 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from nemflow import failpoints
-from nemflow.errors import StoreBusy
+from nemflow.errors import StoreTaken
 from nemflow.store.tables import DAY_TABLES, LOAD_TABLES, MARKET_OFFSET, delivery, file, load
+
+if TYPE_CHECKING:
+    from nemflow.store.backends import Backend
 
 LEASE = timedelta(minutes=2)  #: an open load that shows no progress for so long counts as dead
 AT_ONCE = 500  #: values in one IN (...)
 
 
-def hold(conn: sa.Connection, loads: Collection[int], token: str) -> None:
-    """Make sure the loads are still open and ours, and renew the lease on all that is ours.
+class PiecesLost(StoreTaken):
+    """A crash of the server took back pieces of an open load that it had not yet on disk."""
+
+
+def hold(
+    conn: sa.Connection, backend: Backend, load_id: int, token: str, since: datetime | None
+) -> datetime:
+    """Make sure a load is still open and ours, and renew the lease on all that is ours.
+
+    Args:
+        conn: a writing connection.
+        backend: the engine, whose clock counts.
+        load_id: the load.
+        token: the lease token of its run.
+        since: what the last ``hold`` of this load returned; None: this is the first.
+
+    Returns:
+        When the lease runs out.
 
     Raises:
-        StoreBusy: somebody took them away because they seemed dead.
+        StoreTaken: somebody cleared it because it seemed dead.
+        PiecesLost: it is ours, but its last piece is gone: the server crashed before the disk had
+            it. The load may begin again.
     """
-    held = 0
-    now = datetime.now(MARKET_OFFSET)
-    for some in batches(loads):
-        held += conn.execute(
-            sa.update(load)
-            .where(load.c.id.in_(some), load.c.state == "open", load.c.lease_token == token)
-            .values(lease_until=now + LEASE)
-        ).rowcount
-    if held != len(loads):
-        raise StoreBusy(
+    until = backend.now(conn) + LEASE
+    ours = load.c.id == load_id, load.c.state == "open", load.c.lease_token == token
+    as_left = () if since is None else (load.c.lease_until == since,)
+    held = conn.execute(sa.update(load).where(*ours, *as_left).values(lease_until=until)).rowcount
+    if held != 1:
+        if conn.execute(sa.select(load.c.id).where(*ours)).first() is not None:
+            raise PiecesLost(
+                "The server crashed and lost the last piece of this load.",
+                hint="Nothing of it is visible; load again.",
+            )
+        raise StoreTaken(
             "This load was taken for dead and cleared by another process.",
             hint="Nothing of it is visible; load again.",
         )
     conn.execute(
-        sa.update(delivery).where(delivery.c.lease_token == token).values(lease_until=now + LEASE)
+        sa.update(delivery).where(delivery.c.lease_token == token).values(lease_until=until)
     )
+    return until
 
 
-def leases(conn: sa.Connection) -> dict[str, float]:
+def leases(conn: sa.Connection, backend: Backend) -> dict[str, float]:
     """Who works on something, by lease token: seconds until it runs out, less than 0 after."""
-    now = datetime.now(MARKET_OFFSET)
+    now = backend.now(conn)
     found: dict[str, float] = {}
     for table in (load, delivery):
         rows = conn.execute(
@@ -65,12 +89,12 @@ def leases(conn: sa.Connection) -> dict[str, float]:
     return found
 
 
-def renew(conn: sa.Connection, token: str) -> None:
+def renew(conn: sa.Connection, backend: Backend, token: str) -> None:
     """Renew the lease on the deliveries that a run still works on."""
     conn.execute(
         sa.update(delivery)
         .where(delivery.c.lease_token == token)
-        .values(lease_until=datetime.now(MARKET_OFFSET) + LEASE)
+        .values(lease_until=backend.now(conn) + LEASE)
     )
 
 
@@ -104,9 +128,12 @@ def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[lis
     return loads, left
 
 
-def withdraw(conn: sa.Connection, load_id: int) -> None:
-    """Remove every day, register read and service event of an open load."""
-    for table in DAY_TABLES:
+def withdraw(conn: sa.Connection, load_id: int, *, everything: bool = False) -> None:
+    """Remove every day, register read and service event of an open load.
+
+    ``everything``: its quarantine and findings too, so that it can begin again.
+    """
+    for table in LOAD_TABLES if everything else DAY_TABLES:
         conn.execute(sa.delete(table).where(table.c.load == load_id))
 
 

@@ -108,7 +108,7 @@ def deliver(conn: sa.Connection, backend: Backend, arrivals: pl.DataFrame, *, to
     Those that are still ``loading`` are leased to who holds ``token``.
     """
     working = pl.col("state") == "loading"
-    until = pl.lit(datetime.now(MARKET_OFFSET) + LEASE).cast(STAMP)
+    until = pl.lit(backend.now(conn) + LEASE).cast(STAMP)
     leased = arrivals.with_columns(
         attempts=pl.lit(1),
         lease_token=pl.when(working).then(pl.lit(token)),
@@ -162,10 +162,9 @@ def begin(
     return pl.concat([new, old]).sort("load") if old.height else new
 
 
-def write_open(
-    conn: sa.Connection, backend: Backend, texts: pl.DataFrame, *, token: str, now: datetime
-) -> None:
+def write_open(conn: sa.Connection, backend: Backend, texts: pl.DataFrame, *, token: str) -> None:
     """Write the loads that ``begin`` numbered as open, leased to who holds ``token``."""
+    now = backend.now(conn)
     backend.append(
         conn,
         load,
@@ -208,7 +207,7 @@ def begin_replay(
             kind="replay",
             state="open",
             lease_token=token,
-            lease_until=now + LEASE,
+            lease_until=backend.now(conn) + LEASE,
             parser_version=_version(),
             profile=profile,
             started_at=now,
@@ -465,18 +464,17 @@ def note(
     target: str,
     who: str | None,
     detail: str,
-) -> None:
-    """Write one act of a person or key. What became of it is in ``load_event``."""
+) -> sa.Select[Any]:
+    """Write one act of a person or key. What became of it is in ``load_event``.
+
+    Returns:
+        A question that has an answer when, and only when, this act was saved.
+    """
+    number, at = backend.reserve(conn, audit, 1), datetime.now(MARKET_OFFSET)
     conn.execute(
-        sa.insert(audit).values(
-            id=backend.reserve(conn, audit, 1),
-            at=datetime.now(MARKET_OFFSET),
-            who=who,
-            act=act,
-            target=target,
-            detail=detail,
-        )
+        sa.insert(audit).values(id=number, at=at, who=who, act=act, target=target, detail=detail)
     )
+    return sa.select(audit.c.id).where(audit.c.id == number, audit.c.at == at)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
-from nemflow.errors import StoreBusy
+from nemflow.errors import StoreTaken
 from nemflow.store.backends.codec import STAMP
 from nemflow.store.leases import batches
 from nemflow.store.tables import delivery, file, finding, load, quarantine
@@ -126,7 +126,7 @@ def must_be_open(conn: sa.Connection, ids: Collection[int]) -> None:
     """Make sure that nobody else took these records in meanwhile.
 
     Raises:
-        StoreBusy: somebody did.
+        StoreTaken: somebody did.
     """
     left = 0
     for some in batches(ids):
@@ -134,7 +134,7 @@ def must_be_open(conn: sa.Connection, ids: Collection[int]) -> None:
         still = quarantine.c.id.in_(some), quarantine.c.resolved_by.is_(None)
         left += int(conn.execute(question.where(*still)).scalar_one())
     if left != len(ids):
-        raise StoreBusy(
+        raise StoreTaken(
             "Another replay is taking the same records in.", hint="Run the replay again."
         )
 

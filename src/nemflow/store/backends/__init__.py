@@ -14,12 +14,13 @@ import sqlalchemy as sa
 
 from nemflow.errors import StoreUnreachable
 from nemflow.store.backends.base import Backend
+from nemflow.store.backends.pool import Pool
 
-__all__ = ["Backend", "backend_for"]
+__all__ = ["Backend", "Pool", "backend_for"]
 
 
-def backend_for(url: sa.URL) -> Backend:
-    """The engine that a URL asks for."""
+def backend_for(url: sa.URL, pool: Pool | None = None) -> Backend:
+    """The engine that a URL asks for; ``pool`` is for those that have a server."""
     if url.get_backend_name() == "sqlite":
         from nemflow.store.backends.sqlite import SqliteBackend
 
@@ -27,7 +28,7 @@ def backend_for(url: sa.URL) -> Backend:
     if url.get_backend_name() in ("postgresql", "postgres"):
         from nemflow.store.backends.postgres import PostgresBackend
 
-        return PostgresBackend(url)
+        return PostgresBackend(url, pool)
     raise StoreUnreachable(
         f"No store engine for {url.get_backend_name()!r}.",
         hint="Use a file (--db sqlite:///nemflow.db) or a server "

@@ -7,10 +7,10 @@ keeps every value exact; all driver errors come out as ``nemflow.errors.StoreErr
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from nemflow.store.days import Met
+
+
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -41,6 +44,30 @@ class Backend(Protocol):
         take it back, until the next durable commit, which makes all before it durable too. For
         pieces of a load that nobody sees yet.
         """
+
+    def transact(
+        self,
+        work: Callable[[sa.Connection], T],
+        *,
+        durable: bool = True,
+        happened: Callable[[sa.Connection], bool] | None = None,
+    ) -> T:
+        """Do ``work`` in one transaction, again when the engine says that may help.
+
+        ``work`` may be called several times, each time as if it were the first: it must change
+        nothing outside its transaction. ``happened`` looks in the store for what the last call
+        wrote; it is asked when COMMIT was sent and no answer came. Without it such a transaction
+        is done again, so then doing it twice must be the same as doing it once.
+
+        Raises:
+            StoreError: it did not work out, or what was tried last cannot be found out.
+        """
+
+    def look(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do ``work`` on a consistent look at the store, again when that may help."""
+
+    def now(self, conn: sa.Connection) -> datetime:
+        """The clock by which leases run out, in market time: one for all who use the store."""
 
     def append(self, conn: sa.Connection, table: sa.Table, frame: pl.DataFrame) -> None:
         """Append a frame whose columns are columns of ``table``; in bulk, exact."""
@@ -71,6 +98,13 @@ class Backend(Protocol):
 
         Set-based, and no larger than what comes in: a day may have a thousand versions.
         ``own`` are the loads of this run.
+        """
+
+    def standing(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
+        """The current claim of every stream of the given NMI-days (nmi, day), set-based.
+
+        Columns: nmi, day, suffix, version_at, file_at, content_hash, load, line, quality (weakest
+        of the day), nmi_configuration.
         """
 
     def settle(self) -> None:

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 import sqlalchemy as sa
@@ -26,14 +25,15 @@ import sqlalchemy as sa
 from nemflow import failpoints
 from nemflow.errors import (
     MissingExtra,
+    StoreAway,
     StoreBusy,
-    StoreError,
-    StoreFull,
     StoreOutdated,
     StoreUnreachable,
 )
 from nemflow.store.backends import codec
-from nemflow.store.days import KEY, Met, met_in
+from nemflow.store.backends.faults_postgres import explained
+from nemflow.store.backends.pool import Pool
+from nemflow.store.days import KEY, STANDING_COLUMNS, Met, met_in
 from nemflow.store.tables import (
     MARKET_OFFSET,
     PARTITIONED,
@@ -49,6 +49,10 @@ from nemflow.store.tables import (
 if TYPE_CHECKING:
     import psycopg
 
+    from nemflow.store.backends import patience
+
+T = TypeVar("T")
+
 #: Numbers of advisory locks; "nemf" in ASCII, then what is locked.
 _LOCK = 0x6E656D66 << 8
 _LOCK_SCHEMA = _LOCK + 1
@@ -58,38 +62,13 @@ _LOCK_TEXTS = _LOCK + 4
 _TEXTS_LOCKED = 200  #: with up to 30 loaders at once this fits the server's default lock table
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """How many connections, and how long anything may take.
-
-    Attributes:
-        size: connections kept; ``overflow`` more may be opened for a while.
-        overflow: see ``size``.
-        wait_seconds: how long to wait for a free connection.
-        connect_seconds: how long connecting may take.
-        statement_seconds: longest statement; a COPY of one chunk takes well under a second.
-        lock_seconds: longest wait for a lock.
-        idle_transaction_seconds: a transaction that does nothing for so long is ended by the
-            server, so that a vanished client's locks are freed.
-        tcp_user_timeout_ms: after so long without an answer the link counts as cut.
-    """
-
-    size: int = 4
-    overflow: int = 4
-    wait_seconds: float = 30.0
-    connect_seconds: int = 10
-    statement_seconds: int = 300
-    lock_seconds: int = 30
-    idle_transaction_seconds: int = 60
-    tcp_user_timeout_ms: int = 10_000
-
-
 class PostgresBackend:
     """One PostgreSQL database (and schema, by the URL's search_path)."""
 
     def __init__(self, url: sa.URL, pool: Pool | None = None) -> None:
         try:
             import psycopg  # noqa: F401
+            import stamina  # noqa: F401
         except ImportError as error:
             raise MissingExtra("A PostgreSQL store", "postgres") from error
         self.url = url
@@ -171,6 +150,83 @@ class PostgresBackend:
                 failpoints.reach("before-commit")
             failpoints.reach("after-commit")
 
+    def transact(
+        self,
+        work: Callable[[sa.Connection], T],
+        *,
+        durable: bool = True,
+        happened: Callable[[sa.Connection], bool] | None = None,
+    ) -> T:
+        """See ``Backend.transact``."""
+        from nemflow.store.backends.patience import patiently
+
+        return patiently(lambda: self._once(work, happened, durable=durable), self._pool)
+
+    def look(self, work: Callable[[sa.Connection], T]) -> T:
+        """See ``Backend.look``."""
+        from nemflow.store.backends.patience import patiently
+
+        def once() -> T:
+            with self.reading() as conn:
+                return work(conn)
+
+        return patiently(once, self._pool)
+
+    def _once(
+        self,
+        work: Callable[[sa.Connection], T],
+        happened: Callable[[sa.Connection], bool] | None,
+        *,
+        durable: bool,
+    ) -> T:
+        """One try. A COMMIT without an answer is looked into before anything else is done."""
+        from nemflow.store.backends import patience
+
+        session: patience.Session | None = None
+        done: list[T] = []  # filled when nothing but COMMIT is left
+        try:
+            with self.writing(durable=durable) as conn:
+                session = patience.session_of(conn)
+                done.append(work(conn))
+        except StoreAway as error:
+            if session is None:
+                raise
+            if self._committed(session, happened if done else None, error):
+                return done[0]
+            raise
+        return done[0]
+
+    def _committed(
+        self,
+        session: patience.Session,
+        happened: Callable[[sa.Connection], bool] | None,
+        error: StoreAway,
+    ) -> bool:
+        """Whether the transaction of a lost session was committed; the session is gone after it."""
+        from nemflow.store.backends import patience
+
+        def ask() -> bool:
+            with self._mapped(), self._engine.connect() as conn:
+                patience.end(conn, session, self._pool)
+                conn.rollback()  # a new snapshot
+                return happened is not None and happened(conn)
+
+        try:
+            return patience.patiently(ask, self._pool)
+        except StoreAway:
+            if happened is None:
+                raise error from None
+            raise patience.Unresolved(
+                f"The link to {self._place} was cut while a change was being saved, and the "
+                "server did not come back: whether it was saved is not known.",
+                hint="Load again when the server is back: what was saved is recognised.",
+            ) from error
+
+    def now(self, conn: sa.Connection) -> datetime:
+        """See ``Backend.now``: the server's clock, the same for every loader."""
+        at: datetime = conn.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        return at.astimezone(MARKET_OFFSET)
+
     @contextmanager
     def _mapped(self) -> Iterator[None]:
         import psycopg
@@ -178,45 +234,14 @@ class PostgresBackend:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            raise self._explained(error.orig) from error
+            raise explained(error.orig, self._place) from error
         except sa.exc.TimeoutError as error:
             raise StoreBusy(
                 f"All connections to {self._place} are in use.",
                 hint="Wait, or allow more connections (setting pool.size).",
             ) from error
         except psycopg.Error as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: BaseException | None) -> StoreError:
-        """A driver's error as one of ours, with the next step."""
-        from psycopg import errors
-
-        said = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        if isinstance(
-            error,
-            errors.DeadlockDetected
-            | errors.SerializationFailure
-            | errors.LockNotAvailable
-            | errors.QueryCanceled
-            | errors.TooManyConnections,
-        ):
-            return StoreBusy(f"{self._place} is busy ({said}).", hint="Try again.")
-        if isinstance(error, errors.DiskFull | errors.OutOfMemory):
-            return StoreFull(
-                f"There is no space left for {self._place} ({said}).",
-                hint="Make room, then load again: nothing of this load is visible.",
-            )
-        if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
-            return StoreOutdated(
-                f"{self._place} lacks a table or column this program needs ({said}).",
-                hint="Bring it up to date with: nemflow db upgrade",
-            )
-        if isinstance(error, errors.OperationalError | errors.InterfaceError):
-            return StoreUnreachable(
-                f"{self._place} cannot be reached ({said}).",
-                hint="Check the URL, the server and your rights, then try again.",
-            )
-        return StoreError(f"{self._place} failed: {said}.")
+            raise explained(error, self._place) from error
 
     # -- rows ---------------------------------------------------------------------------------
 
@@ -316,6 +341,14 @@ class PostgresBackend:
         """See ``Backend.met``."""
         return met_in(self.claims_of(conn, days.select(KEY).unique()), own)
 
+    def standing(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
+        """See ``Backend.standing``."""
+        wanted = days.select("nmi", "day").unique().sort("nmi", "day")
+        with _driver(conn).cursor() as cursor:
+            given = (wanted["nmi"].to_list(), wanted["day"].to_list())
+            rows = cursor.execute(_STANDING, given).fetchall()
+        return _frame(rows, {column.name: column.type for column in STANDING_COLUMNS})
+
     def settle(self) -> None:
         """See ``Backend.settle``: nothing to do, the server looks after itself."""
 
@@ -382,20 +415,31 @@ CROSS JOIN LATERAL (
   WHERE d.nmi = w.nmi AND d.day = w.day AND d.suffix = w.suffix OFFSET 0) AS c
 JOIN load AS l ON l.id = c.load
 """
+_STANDING = f"""
+SELECT {", ".join(f"c.{column.name}" for column in STANDING_COLUMNS)}
+FROM unnest(%s::text[], %s::date[]) AS w (nmi, day)
+CROSS JOIN LATERAL (
+  SELECT DISTINCT ON (d.suffix) d.* FROM day_claim AS d JOIN load AS l ON l.id = d.load
+  WHERE d.nmi = w.nmi COLLATE "C" AND d.day = w.day AND l.state = 'published'
+  ORDER BY d.suffix, d.version_at DESC NULLS LAST, d.file_at DESC NULLS LAST,
+    d.content_hash DESC, d.load DESC) AS c
+"""  # noqa: S608 - no outside text
 
 
 def _engine(url: sa.URL, pool: Pool) -> sa.Engine:
     """A pooled engine with every time-out set."""
+    from nemflow.store.backends.patience import remember_session
+
     settings = {
         "statement_timeout": pool.statement_seconds * 1000,
         "lock_timeout": pool.lock_seconds * 1000,
-        "idle_in_transaction_session_timeout": pool.idle_transaction_seconds * 1000,
+        "idle_in_transaction_session_timeout": pool.idle_in_transaction_seconds * 1000,
     }
     given = url.query.get("options", "")
     text = given if isinstance(given, str) else " ".join(given)
     options = " ".join([*(f"-c {name}={value}" for name, value in settings.items()), text])
     plain = url.set(drivername="postgresql+psycopg").difference_update_query(["options"])
-    return sa.create_engine(
+    engine = sa.create_engine(
         plain,
         pool_size=pool.size,
         max_overflow=pool.overflow,
@@ -409,6 +453,8 @@ def _engine(url: sa.URL, pool: Pool) -> sa.Engine:
             "options": options.strip(),
         },
     )
+    sa.event.listen(engine, "connect", remember_session)
+    return engine
 
 
 def _driver(conn: sa.Connection) -> psycopg.Connection[Any]:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import sqlalchemy as sa
@@ -32,8 +32,10 @@ from nemflow.errors import (
     UsageError,
 )
 from nemflow.store.backends import codec
-from nemflow.store.days import KEY, SORT_KEY, Met
+from nemflow.store.days import KEY, SORT_KEY, STANDING_COLUMNS, Met
 from nemflow.store.tables import MARKET_OFFSET, SCHEMA_REVISION, clock, day_claim, day_content, load
+
+T = TypeVar("T")
 
 BUSY_SECONDS = 60.0  #: how long a writer waits for another before it gives up
 _PAGE_BYTES = 8192  # six 5-minute days to a page; measured best of 4096, 8192, 16384
@@ -164,6 +166,26 @@ class SqliteBackend:
                 failpoints.reach("before-commit")
             failpoints.reach("after-commit")
 
+    def transact(
+        self,
+        work: Callable[[sa.Connection], T],
+        *,
+        durable: bool = True,
+        happened: Callable[[sa.Connection], bool] | None = None,
+    ) -> T:
+        """See ``Backend.transact``: the busy time-out has waited already, so it is done once."""
+        with self.writing(durable=durable) as conn:
+            return work(conn)
+
+    def look(self, work: Callable[[sa.Connection], T]) -> T:
+        """See ``Backend.look``."""
+        with self.reading() as conn:
+            return work(conn)
+
+    def now(self, conn: sa.Connection) -> datetime:
+        """See ``Backend.now``: an embedded store has the clock of its machine."""
+        return datetime.now(MARKET_OFFSET)
+
     @contextmanager
     def _mapped(self) -> Iterator[None]:
         try:
@@ -278,6 +300,13 @@ class SqliteBackend:
             found(_SAME_STAMP, (*KEY, *SORT_KEY, "stands", "mine")),
         )
 
+    def standing(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
+        """See ``Backend.standing``."""
+        wanted = codec.to_text(days.select("nmi", "day").unique())
+        listed = json.dumps(wanted.rows(), separators=(",", ":"))
+        rows = conn.exec_driver_sql(_STANDING, (listed,)).fetchall()
+        return codec.from_rows(rows, {column.name: column.type for column in STANDING_COLUMNS})
+
     def settle(self) -> None:
         """See ``Backend.settle``: the write-ahead log goes into the file and is emptied."""
         try:
@@ -315,6 +344,19 @@ CROSS JOIN day_claim AS c ON c.nmi = json_extract(run.value, '$[0]')
   AND c.day BETWEEN json_extract(run.value, '$[1]') AND json_extract(run.value, '$[2]')
 LIMIT 1
 """
+_STANDING = f"""
+WITH wanted AS MATERIALIZED (
+  SELECT json_extract(value, '$[0]') AS nmi, json_extract(value, '$[1]') AS day FROM json_each(?))
+SELECT {", ".join(column.name for column in STANDING_COLUMNS)} FROM (
+  SELECT c.*, row_number() OVER (
+    PARTITION BY c.nmi, c.day, c.suffix
+    ORDER BY c.version_at DESC, c.file_at DESC, c.content_hash DESC, c.load DESC) AS place
+  FROM wanted AS w
+  CROSS JOIN day_claim AS c ON c.nmi = w.nmi AND c.day = w.day
+  CROSS JOIN load AS l ON l.id = c.load
+  WHERE l.state = 'published')
+WHERE place = 1
+"""  # noqa: S608 - no outside text
 # AS MATERIALIZED: the JSON is taken apart once, not once per claim.
 _INCOMING = """
 WITH own AS MATERIALIZED (SELECT value AS load FROM json_each(?)),
