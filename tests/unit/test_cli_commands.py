@@ -15,8 +15,8 @@ from nemflow import __version__, errors
 from nemflow.cli import app, faults
 
 EXPECTED = {
-    "check", "convert", "coverage", "db", "deliveries", "demo", "doctor", "explain", "file",
-    "files", "generate", "load", "nmi", "nmis", "quarantine", "readings", "redo", "replay",
+    "changes", "check", "consumers", "convert", "coverage", "db", "deliveries", "demo", "doctor",
+    "explain", "export", "feed", "file", "files", "generate", "load", "nmi", "nmis", "quarantine", "readings", "redo", "replay",
     "show", "undo", "versions",
 }  # fmt: skip
 ROOT = typer.main.get_command(app)

@@ -26,7 +26,8 @@ import polars as pl
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-PAGES = [page for page in ("README.md", "docs/library.md") if (REPO / page).exists()]
+_RUN = ("README.md", "docs/library.md", "docs/consumers.md")
+PAGES = [page for page in _RUN if (REPO / page).exists()]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+?)(?:#[^)]*)?\)")
 

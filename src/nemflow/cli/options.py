@@ -93,3 +93,10 @@ def an_instant(text: str, option: str) -> datetime:
     if instant.tzinfo is None:
         return instant.replace(tzinfo=MARKET_OFFSET)
     return instant.astimezone(MARKET_OFFSET)
+
+
+def a_commit_or_instant(text: str | None, option: str) -> datetime | int | None:
+    """A commit number, or a time. Raises UsageError."""
+    if text is None:
+        return None
+    return int(text) if text.isascii() and text.isdigit() else an_instant(text, option)

@@ -19,18 +19,16 @@ import typer
 from nemflow.cli import wording
 from nemflow.cli.options import (
     DbOption,
+    a_commit_or_instant,
     a_day,
     a_day_or_instant,
     again,
-    an_instant,
     open_to_read,
 )
 from nemflow.cli.output import Column, CsvOption, JsonOption, Output
 from nemflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import polars as pl
 
 NmiArgument = Annotated[str, typer.Argument(help="The NMI, 10 characters.", metavar="NMI")]
@@ -45,6 +43,20 @@ ToOption = Annotated[
 SuffixOption = Annotated[
     list[str] | None,
     typer.Option("--suffix", help="Only this data stream, e.g. E1; may be repeated."),
+]
+KnownOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-known-on",
+        help="As the store knew it then: a time (2025-03-05T14:30) or a commit number.",
+        metavar="WHEN",
+    ),
+]
+AsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as", help="Remember that this consumer took it; see changes.", metavar="CONSUMER"
+    ),
 ]
 ON_SCREEN = 60
 
@@ -171,14 +183,8 @@ def readings(
     resolution: Annotated[
         Resolution, typer.Option("--resolution", help="As delivered, or rolled up.")
     ] = Resolution.RAW,
-    as_known_on: Annotated[
-        str | None,
-        typer.Option(
-            "--as-known-on",
-            help="As the store knew it then: a time (2025-03-05T14:30) or a commit number.",
-            metavar="WHEN",
-        ),
-    ] = None,
+    as_known_on: KnownOption = None,
+    consumer: AsOption = None,
     chart: Annotated[
         bool, typer.Option("--chart", help="Draw the average day and a calendar instead of rows.")
     ] = False,
@@ -192,7 +198,8 @@ def readings(
         "start": a_day_or_instant(start, "--from"),
         "end": a_day_or_instant(end, "--to"),
         "suffix": [each.upper() for each in suffix] if suffix else None,
-        "as_known_on": _when(as_known_on),
+        "as_known_on": a_commit_or_instant(as_known_on, "--as-known-on"),
+        "consumer": consumer,
     }
     if chart and not out.for_people:
         raise UsageError("--chart draws for people.", hint="Leave out --json or --csv.")
@@ -270,13 +277,6 @@ def _columns(resolution: Resolution) -> list[Column]:
     end = Column("interval_end", machine_only=True)
     special = {"interval_start": begin, "interval_end": end}
     return [special.get(column.key, column) for column in _ROLLED_UP]
-
-
-def _when(text: str | None) -> datetime | int | None:
-    """A commit number, or a time."""
-    if text is None:
-        return None
-    return int(text) if text.isascii() and text.isdigit() else an_instant(text, "--as-known-on")
 
 
 def _gaps(gaps: list[dict[str, Any]]) -> str:

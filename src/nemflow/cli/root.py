@@ -21,7 +21,20 @@ import typer
 from typer.core import TyperGroup
 
 from nemflow._version import __version__
-from nemflow.cli import demo, doctor, faults, ledger, loading, lookup, make, query, repair, upkeep
+from nemflow.cli import (
+    demo,
+    doctor,
+    exporting,
+    faults,
+    following,
+    ledger,
+    loading,
+    lookup,
+    make,
+    query,
+    repair,
+    upkeep,
+)
 from nemflow.cli.checking import check
 from nemflow.cli.convert import convert
 from nemflow.cli.show import show
@@ -91,6 +104,7 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
     "Look at files": [check, show, convert, make.generate],
     "Keep them": [loading.load, ledger.deliveries, ledger.files, ledger.file],
     "Ask for readings": [query.nmis, query.readings, query.versions, query.coverage],
+    "Hand them on": [exporting.export, following.consumers, following.changes, following.feed],
     "Put things right": [repair.quarantine, repair.replay, repair.undo, repair.redo],
     "Learn more": [lookup.explain, lookup.nmi, doctor.doctor, demo.demo],
 }

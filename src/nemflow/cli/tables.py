@@ -56,6 +56,33 @@ def write_table(
     return _stream(form, tables, draft)
 
 
+def write_frames(form: str, frames: Iterator[pl.DataFrame], draft: Path, *, floats: bool) -> int:
+    """Write frames of one schema, the first of which may be empty; returns the row count.
+
+    Args:
+        form: ``csv``, ``jsonl``, ``parquet`` or ``arrow``.
+        frames: the rows, decimals and all.
+        draft: where to.
+        floats: decimals become the nearest floats.
+    """
+    tables = (_as_written(frame, floats=floats, guarded=form == "csv") for frame in frames)
+    return (
+        _append(form, tables, draft) if form in ("csv", "jsonl") else _stream(form, tables, draft)
+    )
+
+
+def _as_written(table: pl.DataFrame, *, floats: bool, guarded: bool) -> pl.DataFrame:
+    """Floats where wanted; texts that a spreadsheet would run made safe."""
+    if floats:
+        table = table.with_columns(pl.col(pl.Decimal).cast(pl.Float64))
+    if not guarded:
+        return table
+    texts = table.select(pl.col(pl.String))
+    if any(bool(text.unique().str.contains(_FORMULA).any()) for text in texts):
+        return spreadsheet_safe(table)
+    return table
+
+
 def _tables(
     chunks: Iterator[MeterData], missed: Counter[str], *, exact: bool, guarded: bool
 ) -> Iterator[pl.DataFrame]:

@@ -99,7 +99,7 @@ class Downstream:
 
         Returns:
             An :class:`Export`: iterate it for frames with the raw columns of ``readings``, the
-            values of all pieces at one scale. The first frame may be empty, no other is.
+            values of all pieces at one scale. No reading at all is one empty frame.
 
         Raises:
             UsageError: a moment that is not over, a commit that is not there, no name.

@@ -91,22 +91,20 @@ def size(backend: Backend, asked: Asked) -> Size:
 def pieces(
     backend: Backend, asked: Asked, seq: int, whole: Size, done: Done
 ) -> Iterator[pl.DataFrame]:
-    """The readings as known on ``seq``; counts into ``done``. The first piece may be empty."""
-    empty = True
+    """The readings as known on ``seq``; counts into ``done``. Nothing at all is one empty piece."""
     for nmis, claims in _groups(backend, asked):
         with backend.reading() as conn:
             days = readings.days_of(conn, backend, nmis, *asked.where(), known=seq)
         done.nmis += days["nmi"].n_unique()
         for some in _slices(days):
             frame, scale = readings.intervals(some)
-            frame = readings.within(frame, asked.opens, asked.closes)
+            piece = _at_scale(readings.within(frame, asked.opens, asked.closes), scale, whole.scale)
             done.days += some.height
-            done.rows += frame.height
-            if empty or not frame.is_empty():
-                yield _at_scale(frame, scale, whole.scale)
-                empty = False
+            done.rows += piece.height
+            if not piece.is_empty():
+                yield piece
         done.claims += claims
-    if empty:
+    if not done.rows:
         with backend.reading() as conn:
             nothing = readings.days_of(conn, backend, [], known=seq)
         frame, scale = readings.intervals(nothing)
