@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
@@ -32,6 +32,7 @@ from nemflow.errors import (
 )
 from nemflow.store.backends import codec
 from nemflow.store.backends.faults_postgres import explained
+from nemflow.store.backends.partitions import Months
 from nemflow.store.backends.pool import Pool
 from nemflow.store.days import KEY, STANDING_COLUMNS, Met, met_in
 from nemflow.store.tables import (
@@ -55,8 +56,7 @@ T = TypeVar("T")
 
 #: Numbers of advisory locks; "nemf" in ASCII, then what is locked.
 _LOCK = 0x6E656D66 << 8
-_LOCK_SCHEMA = _LOCK + 1
-_LOCK_PARTITIONS = _LOCK + 2
+_LOCK_SCHEMA = _LOCK + 1  #: + 2: ``partitions.py``
 _LOCK_IDS = _LOCK + 3
 _LOCK_TEXTS = _LOCK + 4
 _TEXTS_LOCKED = 200  #: with up to 30 loaders at once this fits the server's default lock table
@@ -73,8 +73,8 @@ class PostgresBackend:
             raise MissingExtra("A PostgreSQL store", "postgres") from error
         self.url = url
         self._pool = pool or Pool()
-        self._months: set[tuple[str, date]] = set()
         self._engine = _engine(url, self._pool)
+        self._months = Months(self._engine)
 
     @property
     def _place(self) -> str:
@@ -252,7 +252,7 @@ class PostgresBackend:
         if frame.is_empty():
             return
         if table.name in PARTITIONED:
-            self._partitions(table, frame["day"])
+            self._months.make(table, frame["day"])
         if table is day_content:
             frame = codec.with_arrays(frame)
         columns = [table.c[name] for name in frame.columns]
@@ -356,52 +356,11 @@ class PostgresBackend:
         """See ``Backend.close``."""
         self._engine.dispose()
 
-    # -- partitions ---------------------------------------------------------------------------
-
-    def _partitions(self, table: sa.Table, days: pl.Series) -> None:
-        """Make the months that are missing, each in its own short transaction."""
-        months = days.dt.truncate("1mo").unique().sort().to_list()
-        missing = [month for month in months if (table.name, month) not in self._months]
-        for month in missing:
-            self._make_partition(table.name, month)
-            self._months.add((table.name, month))
-
-    def _make_partition(self, table: str, month: date) -> None:
-        """LIKE + CHECK, ATTACH, drop the CHECK: blocks neither readers nor loaders.
-
-        Never PARTITION OF, which locks the parent exclusively; see docs/store.md.
-        """
-        until = date(month.year + month.month // 12, month.month % 12 + 1, 1)
-        name = f"{table}_{month:%Y%m}"
-        bounds = f"'{month}' AND day < '{until}'"
-        with self._engine.connect() as conn, conn.begin():
-            # pg_inherits is read by snapshot; to_regclass would answer from a stale cache
-            if conn.exec_driver_sql(_ATTACHED, (table, name)).scalar():
-                return
-            conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK_PARTITIONS,))
-            if conn.exec_driver_sql(_ATTACHED, (table, name)).scalar():
-                return
-            for statement in (
-                f'CREATE TABLE "{name}" (LIKE "{table}" INCLUDING DEFAULTS INCLUDING CONSTRAINTS '
-                f"INCLUDING STORAGE INCLUDING COMPRESSION, "
-                f'CONSTRAINT "{name}_range" CHECK (day >= {bounds}))',
-                f'ALTER TABLE "{table}" ATTACH PARTITION "{name}" '
-                f"FOR VALUES FROM ('{month}') TO ('{until}')",
-                f'ALTER TABLE "{name}" DROP CONSTRAINT "{name}_range"',
-            ):
-                conn.exec_driver_sql(statement)
-                failpoints.reach("mid-partition")
-
 
 _CLAIM_COLUMNS = [
     day_claim.c[name]
     for name in ("nmi", "day", "suffix", "version_at", "file_at", "content_hash", "load")
 ]
-_ATTACHED = """
-SELECT EXISTS (
-  SELECT 1 FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
-  WHERE i.inhparent = %s::regclass AND c.relname = %s)
-"""
 _WANTED = """
 CREATE TEMPORARY TABLE IF NOT EXISTS wanted (
   nmi text COLLATE "C" NOT NULL, day date NOT NULL, suffix text COLLATE "C" NOT NULL
