@@ -58,6 +58,12 @@ def from_rows(rows: Sequence[Any], types: Mapping[str, Any]) -> pl.DataFrame:
 def with_arrays(frame: pl.DataFrame) -> pl.DataFrame:
     """Contents for an engine with 32-bit arrays: lists, and decimals as JSON where too wide."""
     values = pl.col("values")
+    flat = frame["values"].explode(empty_as_null=False)
+    ends = [end for end in (flat.min(), flat.max()) if isinstance(end, int)]
+    if all(abs(end) <= _MAX_INT32 for end in ends):
+        return frame.with_columns(values.cast(pl.List(pl.Int64)).alias("scaled_values")).drop(
+            "values"
+        )
     fits = (values.list.eval(pl.element().abs()).list.max() <= _MAX_INT32).fill_null(value=True)
     frame = frame.with_columns(fits.alias("fits"))
     if not frame["fits"].all():

@@ -29,6 +29,10 @@ _EPOCH_DAYS = 10_957
 _EPOCH_US = _EPOCH_DAYS * 86_400_000_000
 _INT4_OID = 23
 _MAX_INT4 = 2**31 - 1
+#: Bytes of the number of columns at the start of a row.
+_COUNT = 2
+#: Longer values are copied one by one.
+_WIDE = 200
 
 
 @dataclass(slots=True)
@@ -38,8 +42,18 @@ class _Bytes:
     lengths: np.ndarray[Any, Any]  #: int32, -1 for null
     payload: np.ndarray[Any, Any]  #: uint8, the non-null values one after the other
 
+    @property
+    def is_even(self) -> bool:
+        """Whether all values are equally long, or all null."""
+        return bool((self.lengths == self.lengths[0]).all())
 
-def encode(frame: pl.DataFrame, columns: Sequence[sa.Column[Any]]) -> bytes:
+    @property
+    def width(self) -> int:
+        """Bytes of an even column in a row: its length, and the value."""
+        return 4 + max(int(self.lengths[0]), 0)
+
+
+def encode(frame: pl.DataFrame, columns: Sequence[sa.Column[Any]]) -> memoryview:
     """A frame as the body of ``COPY table (columns) FROM STDIN WITH (FORMAT binary)``.
 
     Args:
@@ -49,30 +63,86 @@ def encode(frame: pl.DataFrame, columns: Sequence[sa.Column[Any]]) -> bytes:
     Raises:
         OverflowError: a value of ``scaled_values`` does not fit 32 bits.
     """
-    rows = frame.height
+    if frame.is_empty():
+        return memoryview(_HEADER + _TRAILER)
     parts = [_column(frame[column.name], column.type) for column in columns]
-    widths = np.full(rows, 2, dtype=np.int64)
+    return _rows(parts, frame.height).data.cast("B")
+
+
+def _rows(parts: Sequence[_Bytes], rows: int) -> np.ndarray[Any, Any]:
+    """The columns' bytes woven into rows: a count, then length and value of each column.
+
+    Where a column's values are all equally long it stands at a fixed distance from the column
+    before; neighbours of that kind (mostly that is all of them) are written as one block.
+    """
+    runs: list[list[_Bytes]] = [[]]
+    uneven: list[_Bytes] = []
     for part in parts:
-        widths += 4 + np.maximum(part.lengths, 0)
+        if part.is_even:
+            runs[-1].append(part)
+        else:
+            uneven.append(part)
+            runs.append([])
+    widths = [sum(part.width for part in run) for run in runs]
+    widths[0] += _COUNT
+    if not uneven:
+        out, body = _body(rows * widths[0])
+        _fill(body.reshape(rows, widths[0]), runs[0], len(parts))
+        return out
+    sizes = np.full(rows, sum(widths), dtype=np.int64)
+    for part in uneven:
+        sizes += 4 + np.maximum(part.lengths, 0)
     starts = np.zeros(rows + 1, dtype=np.int64)
-    np.cumsum(widths, out=starts[1:])
-    out = np.empty(int(starts[-1]), dtype=np.uint8)
+    np.cumsum(sizes, out=starts[1:])
+    out, body = _body(int(starts[-1]))
     place = starts[:-1].copy()
-    _put(out, place, np.full(rows, len(parts), dtype=">i2").view(np.uint8).reshape(rows, 2))
-    place += 2
-    for part in parts:
-        _put(out, place, part.lengths.astype(">i4").view(np.uint8).reshape(rows, 4))
-        place += 4
-        _weave(out, place, part)
-        place += np.maximum(part.lengths, 0)
-    return b"".join((_HEADER, out.tobytes(), _TRAILER))
+    for number, (run, width) in enumerate(zip(runs, widths, strict=True)):
+        block = np.empty((rows, width), dtype=np.uint8)
+        _fill(block, run, 0 if number else len(parts))
+        _put(body, place, block)
+        place += width
+        if number < len(uneven):
+            part = uneven[number]
+            _put(body, place, part.lengths.astype(">i4").view(np.uint8).reshape(rows, 4))
+            place += 4
+            _weave(body, place, part)
+            place += np.maximum(part.lengths, 0)
+    return out
+
+
+def _body(size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Room for everything, with the ends written, and the part of it that takes the rows."""
+    out = np.empty(len(_HEADER) + size + len(_TRAILER), dtype=np.uint8)
+    body = out[len(_HEADER) : len(_HEADER) + size]
+    out[: len(_HEADER)] = np.frombuffer(_HEADER, dtype=np.uint8)
+    out[-len(_TRAILER) :] = np.frombuffer(_TRAILER, dtype=np.uint8)
+    return out, body
+
+
+def _fill(block: np.ndarray[Any, Any], run: Sequence[_Bytes], count: int) -> None:
+    """Write even columns side by side, with the number of columns before them if it is given."""
+    at = 0
+    if count:
+        block[:, :_COUNT] = np.array([count], dtype=">i2").view(np.uint8)
+        at = _COUNT
+    for part in run:
+        length = int(part.lengths[0])
+        block[:, at : at + 4] = np.array([length], dtype=">i4").view(np.uint8)
+        if length > 0:
+            block[:, at + 4 : at + 4 + length] = part.payload.reshape(-1, length)
+        at += part.width
 
 
 def _put(
     out: np.ndarray[Any, Any], place: np.ndarray[Any, Any], block: np.ndarray[Any, Any]
 ) -> None:
     """Write a block of equally wide values, one per row."""
-    out[place[:, None] + np.arange(block.shape[1])] = block
+    width = block.shape[1]
+    if width > _WIDE:  # one copy each beats an index per byte
+        for at, row in zip(place.tolist(), block, strict=True):
+            out[at : at + width] = row
+        return
+    out[place[:, None] + np.arange(width)] = block
 
 
 def _weave(out: np.ndarray[Any, Any], place: np.ndarray[Any, Any], part: _Bytes) -> None:
@@ -82,12 +152,12 @@ def _weave(out: np.ndarray[Any, Any], place: np.ndarray[Any, Any], part: _Bytes)
         return
     lengths = part.lengths[there].astype(np.int64)
     width = int(lengths[0])
-    if (lengths == width).all() and width <= 64:
+    if (lengths == width).all():
         _put(out, place[there], part.payload.reshape(-1, width))
         return
     starts = np.zeros(lengths.size, dtype=np.int64)
     np.cumsum(lengths[:-1], out=starts[1:])
-    if lengths.mean() > 200:  # long values: one copy each beats an index per byte
+    if lengths.mean() > _WIDE:
         for at, start, size in zip(
             place[there].tolist(), starts.tolist(), lengths.tolist(), strict=True
         ):
@@ -114,10 +184,11 @@ def _fixed(series: pl.Series, dtype: str) -> _Bytes:
 
 def _text(series: pl.Series) -> _Bytes:
     """UTF-8 text. NUL, which PostgreSQL cannot hold, becomes the replacement character."""
-    if series.str.contains("\0", literal=True).any():
+    joined: bytes = series.str.join("").cast(pl.Binary).item() or b""
+    if b"\0" in joined:
         series = series.str.replace_all("\0", "\ufffd", literal=True)
+        joined = series.str.join("").cast(pl.Binary).item()
     lengths = series.str.len_bytes().cast(pl.Int32).fill_null(-1).to_numpy()
-    joined = "".join(series.drop_nulls().to_list()).encode()
     return _Bytes(lengths, np.frombuffer(joined, dtype=np.uint8))
 
 
@@ -125,9 +196,10 @@ def _int4_arrays(series: pl.Series) -> _Bytes:
     """Lists of integers as ``integer[]``: a header, then length and value of each."""
     count = series.list.len()
     present = series.is_not_null()
-    kept = series.drop_nulls()
-    flat = kept.explode(empty_as_null=False)
-    if (flat.cast(pl.Int64).abs() > _MAX_INT4).any():
+    kept = series if present.all() else series.drop_nulls()
+    flat = kept.explode(empty_as_null=False).cast(pl.Int64)
+    ends = [end for end in (flat.min(), flat.max()) if isinstance(end, int)]
+    if any(abs(end) > _MAX_INT4 for end in ends):
         raise OverflowError("a scaled value does not fit 32 bits")
     sizes = count.drop_nulls().to_numpy().astype(np.int64)
     holes = flat.null_count() > 0
