@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench lock clean
+.PHONY: help demo test check format docs bench chaos lock clean
 
 help: ## say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ docs: $(STAMP) ## write the generated pages of docs/ anew from the code
 
 bench: $(STAMP) ## measure speed beside the two public readers, in one run
 	@$(BIN)/python bench/run.py $(ARGS)
+
+chaos: $(STAMP) ## attack the store: crashes, races, deadlocks, lost servers; ARGS="--quick --seed 7"
+	@$(BIN)/python -m chaos.run $(ARGS)
 
 lock: $(STAMP) ## resolve requirements/*.in anew (needs the network)
 	@$(BIN)/python -m pip install --quiet uv
