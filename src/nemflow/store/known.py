@@ -5,8 +5,10 @@ be seen; whoever asks about that very moment could miss it now and meet it later
 transaction's ``now()`` is worse: it is the time of its beginning. A test shows both.)
 
 Promises: the number given for a moment is final. A moment up to the last visible commit is
-settled, because times rise with numbers and visible numbers have no gap. For a later one the clock
-row is locked for an instant, which waits for whoever has drawn a number and not yet committed. A
+settled, because times rise with numbers and visible numbers have no gap. For a later one the
+clock is moved on to it, in a transaction of an instant: that waits for whoever has drawn a number
+and not yet committed, and gives everybody after it a later time. (To lock the row is not enough: a
+waiting UPDATE has read the time already, and reads it again only when the row was changed.) A
 moment that is not over has no final answer and is refused.
 
 Look next: ``ledger.record``, which draws the number; ``days.visible``, which uses it.
@@ -64,20 +66,16 @@ def _seq_at(backend: Backend, when: datetime) -> int:
             return _newest(conn, when)
     deadline = time.monotonic() + PATIENCE.total_seconds()
     while True:
-        with backend.writing() as conn:  # SQLite: the write lock; PostgreSQL: the row's
-            conn.execute(sa.select(clock.c.seq).with_for_update(read=True)).scalar_one()
-            if when < _now(conn):
+        with backend.writing(durable=False) as conn:
+            if when < backend.now(conn):
+                conn.execute(sa.update(clock).where(clock.c.at < when).values(at=when))
                 return _newest(conn, when)
-        if time.monotonic() > deadline or when > _soon():
+        if time.monotonic() > deadline or when > datetime.now(MARKET_OFFSET) + PATIENCE:
             raise UsageError(
                 f"{when.isoformat()} is not over yet, so what is known on it may still change.",
                 hint="Ask without it for what is known now.",
             )
         time.sleep(0.05)
-
-
-def _soon() -> datetime:
-    return datetime.now(MARKET_OFFSET) + PATIENCE
 
 
 def _newest(conn: sa.Connection, when: datetime) -> int:
@@ -86,14 +84,6 @@ def _newest(conn: sa.Connection, when: datetime) -> int:
         sa.select(sa.func.max(load_event.c.seq)).where(load_event.c.at <= when)
     ).scalar()
     return int(found or 0)
-
-
-def _now(conn: sa.Connection) -> datetime:
-    """The time of the clock that commits are stamped with."""
-    if conn.dialect.name == "sqlite":
-        return datetime.now(MARKET_OFFSET)
-    now: datetime = conn.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    return now
 
 
 def _instant(value: datetime | str) -> datetime:
