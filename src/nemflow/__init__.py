@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from nemflow.intake.archive import Limits
     from nemflow.library import Report, check, generate, read, scan, write
+    from nemflow.mdff.asexml import XmlLimits
     from nemflow.mdff.meterdata import MeterData
     from nemflow.mdff.rules import explain
 
@@ -49,6 +50,7 @@ _HOMES = {
     "StoreError": "nemflow.errors",
     "SystemFault": "nemflow.errors",
     "UsageError": "nemflow.errors",
+    "XmlLimits": "nemflow.mdff.asexml",
     "check": "nemflow.library",
     "explain": "nemflow.mdff.rules",
     "generate": "nemflow.library",
@@ -71,6 +73,7 @@ __all__ = [
     "StoreError",
     "SystemFault",
     "UsageError",
+    "XmlLimits",
     "check",
     "explain",
     "generate",

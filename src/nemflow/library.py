@@ -26,6 +26,7 @@ import polars as pl
 from nemflow.errors import FileRefused
 from nemflow.intake.archive import Limits, Member, Refused, members
 from nemflow.mdff import asexml
+from nemflow.mdff.asexml import XmlLimits
 from nemflow.mdff.generate import generate
 from nemflow.mdff.meterdata import FINDINGS, MeterData
 from nemflow.mdff.reader import Parser, Text
@@ -53,6 +54,7 @@ def read(
     profile: str = "portal",
     exact: bool = False,
     limits: Limits | None = None,
+    xml_limits: XmlLimits | None = None,
     now: datetime | None = None,
     value_limits: ValueLimits | None = None,
     participant: str | None = None,
@@ -66,6 +68,7 @@ def read(
             decides what a load would reject, never what is read.
         exact: whether ``readings()`` gives Decimal values instead of Float64.
         limits: how far archives are opened; default ``Limits()``.
+        xml_limits: how much of an aseXML message is read; default ``XmlLimits()``.
         now: the moment of reading, aware; default the system clock.
         value_limits: largest plausible value by (suffix or ``"*"``, unit), for rule I007, e.g.
             ``{("E1", "kWh"): Decimal(500)}``; not checked without.
@@ -80,7 +83,7 @@ def read(
     """
     parser = Parser(profile=profile, now=now, value_limits=value_limits, participant=participant)
     parts: list[MeterData] = []
-    for batch in _batches(texts(source, limits=limits)):
+    for batch in _batches(texts(source, limits=limits, xml_limits=xml_limits)):
         whole = [text for text in batch if isinstance(text, Text)]
         refused = [text for text in batch if isinstance(text, FileRefused)]
         if whole:
@@ -99,6 +102,7 @@ def scan(
     profile: str = "portal",
     exact: bool = False,
     limits: Limits | None = None,
+    xml_limits: XmlLimits | None = None,
     now: datetime | None = None,
     value_limits: ValueLimits | None = None,
     participant: str | None = None,
@@ -115,7 +119,7 @@ def scan(
     parser = Parser(profile=profile, now=now, value_limits=value_limits, participant=participant)
     held: list[MeterData] = []  # refusals, until it is known that something can be read
     anything = False
-    for data in _scanned(parser, source, chunk_bytes, limits):
+    for data in _scanned(parser, source, chunk_bytes, limits, xml_limits):
         if not anything and data.headers.is_empty() and data.refused:
             held.append(data)
             continue
@@ -128,11 +132,16 @@ def scan(
 
 
 def _scanned(
-    parser: Parser, source: Source, chunk_bytes: int, limits: Limits | None
+    parser: Parser,
+    source: Source,
+    chunk_bytes: int,
+    limits: Limits | None,
+    xml_limits: XmlLimits | None,
 ) -> Iterator[MeterData]:
     small: list[Text] = []
     size = 0
-    for text in texts(source, limits=limits, whole_bytes=chunk_bytes):
+    found = texts(source, limits=limits, xml_limits=xml_limits, whole_bytes=chunk_bytes)
+    for text in found:
         if isinstance(text, FileRefused):
             yield refusal(text, parser.profile)
         elif isinstance(text.data, bytes):
@@ -196,6 +205,7 @@ def check(
     profile: str = "portal",
     *,
     limits: Limits | None = None,
+    xml_limits: XmlLimits | None = None,
     now: datetime | None = None,
     value_limits: ValueLimits | None = None,
     participant: str | None = None,
@@ -207,7 +217,7 @@ def check(
             MDFF is not an error here: it is in ``refused`` and in the findings.
     """
     parser = Parser(profile=profile, now=now, value_limits=value_limits, participant=participant)
-    parts = [_Part.of(data) for data in _scanned(parser, source, CHUNK_BYTES, limits)]
+    parts = [_Part.of(data) for data in _scanned(parser, source, CHUNK_BYTES, limits, xml_limits)]
     findings = pl.concat([pl.DataFrame(schema=FINDINGS), *(part.findings for part in parts)])
     refused = tuple(error for part in parts for error in part.refused)
     fatal = findings.filter(pl.col("severity") == "F")["source"].unique()
@@ -283,13 +293,18 @@ class _Part:
 
 
 def texts(
-    source: Source, *, limits: Limits | None = None, whole_bytes: int | None = None
+    source: Source,
+    *,
+    limits: Limits | None = None,
+    xml_limits: XmlLimits | None = None,
+    whole_bytes: int | None = None,
 ) -> Iterator[Text | FileRefused]:
     """Everything in a source that may be MDFF, with aseXML envelopes opened.
 
     Args:
         source: as for :func:`read`.
         limits: how far archives are opened.
+        xml_limits: how much of an aseXML message is read.
         whole_bytes: larger texts come as streams instead of bytes; default: never.
 
     Yields:
@@ -302,7 +317,11 @@ def texts(
         if isinstance(member, Refused):
             yield member.error
             continue
-        found = _payloads(member) if member.kind == "xml" else [_plain(member, whole_bytes)]
+        found = (
+            _payloads(member, xml_limits or XmlLimits())
+            if member.kind == "xml"
+            else [_plain(member, whole_bytes)]
+        )
         for text in found:
             seen[text.source] += 1
             count = seen[text.source]
@@ -318,13 +337,13 @@ def _plain(member: Member, whole_bytes: int | None) -> Text:
     return Text(member.name, data, member.sha256, name=PurePath(member.name).name)
 
 
-def _payloads(member: Member) -> Iterator[Text | FileRefused]:
+def _payloads(member: Member, limits: XmlLimits) -> Iterator[Text | FileRefused]:
     """The MDFF texts in one aseXML message."""
     from hashlib import sha256
 
     try:
         with member.open() as stream:
-            message = asexml.read_message(stream, source=member.name)
+            message = asexml.read_message(stream, source=member.name, limits=limits)
     except FileRefused as error:
         yield error
         return

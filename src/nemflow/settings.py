@@ -28,6 +28,9 @@ from nemflow.errors import UsageError
 
 if TYPE_CHECKING:
     from nemflow.intake.archive import Limits
+    from nemflow.mdff.asexml import XmlLimits
+    from nemflow.pipeline.sizing import Sizes
+    from nemflow.store.backends.pool import Pool
 
 FILE_NAME: Final = "nemflow.toml"
 ENV_PREFIX: Final = "NEMFLOW_"
@@ -42,6 +45,7 @@ _NOT_SETTINGS: Final = (
     "NEMFLOW_TEST_",
 )
 
+_AUTO: Final = "auto"  #: as the machine allows: of ``load.*``
 _UNITS: Final = {
     "": 1,
     "B": 1,
@@ -62,6 +66,38 @@ _LIMIT_WORDS: Final = {
     "directory_bytes": "How large the directory of one zip may be; it is read into memory.",
     "memory_bytes": "Up to which size content stays in memory; larger goes to a temporary file.",
 }
+_XML_WORDS: Final = {
+    "depth": "How many elements of an aseXML message may lie inside each other.",
+    "attributes": "How many attributes one element may have.",
+    "elements": "How many elements a message may have.",
+    "text_bytes": "How large all text of a message may be.",
+    "transactions": "How many transactions, payloads and acknowledgements a message may have.",
+}
+_POOL_WORDS: Final = {
+    "size": "How many connections to PostgreSQL a process keeps.",
+    "overflow": "How many more it may open for a while.",
+    "wait_seconds": "Longest wait for a free connection.",
+    "connect_seconds": "Longest time to connect.",
+    "statement_seconds": "Longest statement; the server ends it after that.",
+    "lock_seconds": "Longest wait for a lock.",
+    "idle_in_transaction_seconds": "When the server ends a transaction that does nothing, "
+    "so that a lost client's locks are freed.",
+    "tcp_user_timeout_ms": "After how many milliseconds without an answer a link counts as cut.",
+    "attempts": "How often a transaction is tried when the server is away or in the way.",
+    "retry_seconds": "For how long it is tried.",
+}
+_LOAD_WORDS: Final = {
+    "jobs": "How many processes load at the same time.",
+    "batch_bytes": "Up to which size small texts are loaded together, in one transaction.",
+    "chunk_bytes": "In pieces of which size large texts are read.",
+}
+_LOAD_DEFAULTS: Final = {
+    "jobs": ("auto: 1 on SQLite, else by cores, files and memory", "2"),
+    "batch_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
+    "chunk_bytes": ("auto: 12 MiB, less when memory is short", '"12 MiB"'),
+}
+#: Tables of the file: each is a value object of a room, one whole number per field.
+_TABLE_PREFIXES: Final = ("limits.", "xml.", "pool.", "load.")
 _VALUE_LIMIT: Final = re.compile(r"(?P<suffix>\*|[A-Za-z][0-9A-Za-z]) +(?P<uom>[A-Za-z]{1,5})")
 
 
@@ -93,11 +129,37 @@ class Settings:
     ]  #: (suffix or its letter, unit) -> most per interval
     file: Path | None = None  #: the nemflow.toml that was read
     origin: Mapping[str, str] = field(default_factory=dict)  #: key -> where its value came from
+    #: What was set of the tables ``xml``, ``pool`` and ``load``, by key; their rooms are heavy to
+    #: import, so their values are made when they are asked for.
+    tables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def xml_limits(self) -> XmlLimits:
+        """How much of an aseXML message is read."""
+        from nemflow.mdff.asexml import XmlLimits
+
+        return XmlLimits(**_of_table("xml", self.tables))
+
+    @property
+    def pool(self) -> Pool:
+        """Connections to a server, and how long anything may take."""
+        from nemflow.store.backends.pool import Pool
+
+        return Pool(**_of_table("pool", self.tables))
+
+    @property
+    def sizes(self) -> Sizes:
+        """How a load is divided."""
+        from nemflow.pipeline.sizing import Sizes
+
+        return Sizes(**_of_table("load", self.tables))
 
 
 def catalogue() -> tuple[Setting, ...]:
     """Every setting there is, in the order of the docs."""
     from nemflow.intake.archive import Limits
+    from nemflow.mdff.asexml import XmlLimits
+    from nemflow.store.backends.pool import Pool
 
     own = (
         Setting(
@@ -126,7 +188,16 @@ def catalogue() -> tuple[Setting, ...]:
             'value_limits = { "E1 kWh" = 50, "* V" = 300 }',
         ),
     )
-    return own + tuple(_limit_setting(each) for each in dataclasses.fields(Limits))
+    return (
+        *own,
+        *(_field_setting("limits", each, _LIMIT_WORDS) for each in dataclasses.fields(Limits)),
+        *(_field_setting("xml", each, _XML_WORDS) for each in dataclasses.fields(XmlLimits)),
+        *(_field_setting("pool", each, _POOL_WORDS) for each in dataclasses.fields(Pool)),
+        *(
+            Setting(f"load.{name}", _LOAD_WORDS[name], default, f"load.{name} = {shown}")
+            for name, (default, shown) in _LOAD_DEFAULTS.items()
+        ),
+    )
 
 
 def load_settings(
@@ -164,19 +235,24 @@ def load_settings(
         profile=values.get("profile"),
         participant=values.get("participant"),
         limits=_limits(values),
+        tables={
+            key: value
+            for key, value in values.items()
+            if key.startswith(("xml.", "pool.", "load."))
+        },
         value_limits=values.get("value_limits", {}),
         file=path,
         origin=origin,
     )
 
 
-def _limit_setting(each: dataclasses.Field[Any]) -> Setting:
-    """One field of ``Limits`` as a setting."""
-    key = f"limits.{each.name}"
+def _field_setting(table: str, each: dataclasses.Field[Any], words: Mapping[str, str]) -> Setting:
+    """One field of a room's value object as a setting."""
+    key = f"{table}.{each.name}"
     number: Any = each.default
     default = _size(number) if each.name.endswith("bytes") else f"{number:,}"
     shown = f'"{default}"' if each.name.endswith("bytes") else str(number)
-    return Setting(key, _LIMIT_WORDS[each.name], default, f"{key} = {shown}")
+    return Setting(key, words[each.name], default, f"{key} = {shown}")
 
 
 def _size(number: int) -> str:
@@ -242,7 +318,9 @@ def _typed(key: str, value: Any, where: str) -> Any:
     """The value as its key needs it. Raises UsageError when it cannot be that."""
     if key == "value_limits":
         return _value_limits(value, where)
-    if key.startswith("limits."):
+    if key.startswith("load.") and value == _AUTO:
+        return _AUTO
+    if key.startswith(_TABLE_PREFIXES):
         return _whole_number(key, value, where)
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{key} ({where}) must be a text, not {value!r}.")
@@ -294,5 +372,14 @@ def _limits(values: Mapping[str, Any]) -> Limits:
     """The archive limits, with what was set put over the defaults."""
     from nemflow.intake.archive import Limits
 
-    prefix = "limits."
-    return Limits(**{k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)})
+    return Limits(**_of_table("limits", values))
+
+
+def _of_table(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was set of one table, by field. ``auto`` is as if it were not set."""
+    prefix = f"{table}."
+    return {
+        key.removeprefix(prefix): value
+        for key, value in values.items()
+        if key.startswith(prefix) and value != _AUTO
+    }

@@ -11,7 +11,10 @@ import pytest
 from nemflow import settings
 from nemflow.errors import UsageError
 from nemflow.intake.archive import Limits
+from nemflow.mdff.asexml import XmlLimits
+from nemflow.pipeline.sizing import Sizes
 from nemflow.settings import load_settings
+from nemflow.store.backends.pool import Pool
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 
@@ -142,10 +145,32 @@ def test_every_example_of_the_catalogue_is_a_valid_line(empty_folder) -> None:
         assert setting.key in load_settings(environ={}).origin
 
 
-def test_every_limit_can_be_set() -> None:
-    """A new limit of the archive room cannot be forgotten here."""
+@pytest.mark.parametrize(
+    ("table", "room"), [("limits", Limits), ("xml", XmlLimits), ("pool", Pool), ("load", Sizes)]
+)
+def test_every_limit_can_be_set(table, room) -> None:
+    """A new field of a room's value object cannot be forgotten here."""
     keys = {setting.key for setting in settings.catalogue()}
-    assert {f"limits.{each.name}" for each in dataclasses.fields(Limits)} <= keys
+    assert {f"{table}.{each.name}" for each in dataclasses.fields(room)} <= keys
+
+
+def test_tables_become_the_value_objects_of_their_rooms(empty_folder) -> None:
+    """From the file and the environment, over the defaults."""
+    write(empty_folder, '[pool]\nsize = 9\n[xml]\ndepth = 7\n[load]\nchunk_bytes = "1 MiB"\n')
+    env = {"NEMFLOW_POOL_LOCK_SECONDS": "5", "NEMFLOW_LOAD_JOBS": "3"}
+    found = load_settings(environ=env)
+    assert found.pool == Pool(size=9, lock_seconds=5)
+    assert found.xml_limits == XmlLimits(depth=7)
+    assert found.sizes == Sizes(jobs=3, chunk_bytes=2**20)
+
+
+def test_auto_is_as_if_it_were_not_set(empty_folder) -> None:
+    """So that the command line can take a pinned number back; only sizes of a load know it."""
+    write(empty_folder, "load.jobs = 4\n")
+    assert load_settings(environ={}, given={"load.jobs": "auto"}).sizes == Sizes()
+    write(empty_folder, 'pool.size = "auto"\n')
+    with pytest.raises(UsageError, match=r"pool\.size"):
+        load_settings(environ={})
 
 
 @pytest.mark.parametrize("setting", settings.catalogue(), ids=lambda setting: setting.key)

@@ -60,6 +60,7 @@ def check(
             dry_run=True,
             progress=progress,
             limits=chosen.limits,
+            xml_limits=chosen.xml_limits,
             value_limits=chosen.value_limits,
             participant=chosen.participant,
         )

@@ -48,7 +48,8 @@ def open_to_read(ctx: typer.Context, db: str | None) -> Store:
     """The store, which must be there. Raises StoreUnreachable when it is not."""
     from nemflow.store import open_store
 
-    return open_store(settings(ctx, db=db).db, create=False)
+    chosen = settings(ctx, db=db)
+    return open_store(chosen.db, create=False, pool=chosen.pool)
 
 
 def again(command: str, db: str | None) -> str:

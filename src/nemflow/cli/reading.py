@@ -44,6 +44,7 @@ def chunks(paths: Sequence[Path], chosen: Settings, doing: str) -> Iterator[Mete
                 chunk_bytes=_CHUNK_BYTES,
                 profile=chosen.profile or "portal",
                 limits=chosen.limits,
+                xml_limits=chosen.xml_limits,
                 value_limits=chosen.value_limits,
                 participant=chosen.participant,
             )

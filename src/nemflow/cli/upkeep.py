@@ -38,7 +38,8 @@ def upgrade(
     from nemflow.store import upgrade_store
 
     out = Output.choose(as_json=as_json, as_csv=as_csv)
-    revisions = upgrade_store(settings(ctx, db=url).db)
+    chosen = settings(ctx, db=url)
+    revisions = upgrade_store(chosen.db, pool=chosen.pool)
     out.rows(
         _REVISIONS,
         [{"revision": each} for each in revisions],

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     import polars as pl
 
+    from nemflow.store.backends.pool import Pool
     from nemflow.store.days import Met
 
 
@@ -27,6 +28,7 @@ class Backend(Protocol):
     """One engine, connected to one store."""
 
     url: sa.URL
+    pool: Pool | None  #: of connections; None: an embedded store, with one writer at a time
 
     def open(self, *, create: bool) -> None:
         """Check that the store is there and has the right schema, or make it (``create``)."""

@@ -72,7 +72,8 @@ class PostgresBackend:
         except ImportError as error:
             raise MissingExtra("A PostgreSQL store", "postgres") from error
         self.url = url
-        self._pool = pool or Pool()
+        self.pool: Pool | None = pool or Pool()
+        self._pool = self.pool
         self._engine = _engine(url, self._pool)
         self._months = Months(self._engine)
 

@@ -32,6 +32,7 @@ from nemflow.errors import (
     UsageError,
 )
 from nemflow.store.backends import codec
+from nemflow.store.backends.pool import Pool
 from nemflow.store.days import KEY, SORT_KEY, STANDING_COLUMNS, Met
 from nemflow.store.tables import MARKET_OFFSET, SCHEMA_REVISION, clock, day_claim, day_content, load
 
@@ -61,6 +62,7 @@ class SqliteBackend:
                 hint="Use for example: --db sqlite:///nemflow.db",
             )
         self.url = url
+        self.pool: Pool | None = None
         self.path = Path(str(url.database))
         self._engine = sa.create_engine(
             url, connect_args={"timeout": BUSY_SECONDS, "cached_statements": 256}
