@@ -27,12 +27,15 @@ from nemflow.events import LoadCleared
 from nemflow.intake.archive import Limits
 from nemflow.mdff.reader import Parser
 from nemflow.pipeline.batch import Batch, load_batch, parse_batch
+from nemflow.pipeline.dry import DrySink
 from nemflow.pipeline.large import load_large
 from nemflow.pipeline.outcome import LoadSummary
+from nemflow.pipeline.reviewing import Told
 from nemflow.pipeline.run import Run
-from nemflow.pipeline.sinks import DrySink, StoreSink
+from nemflow.pipeline.sinks import StoreSink
 from nemflow.pipeline.unpack import Item, given_files, unpacked
 from nemflow.store import leases
+from nemflow.store.review import AFTER_DAYS
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ def load(
     hook: Hook | None = None,
     sender: str | None = None,
     channel: str = "cli",
+    review_after: int = AFTER_DAYS,
 ) -> LoadSummary:
     """Load files, folders (recursively) and archives; see the package's promises.
 
@@ -76,6 +80,7 @@ def load(
         hook: called with each event of ``nemflow.events``, after its commit.
         sender: who sent it, for the ledger; None: the envelope's From, else the header's.
         channel: how it came, for the ledger.
+        review_after: after so many days a substitute in place of an actual is a review event.
 
     Returns:
         One ``FileOutcome`` per file or archive member, and per container that was refused.
@@ -104,9 +109,10 @@ def load(
     }
     if store is not None and not dry_run:
         reconcile(store, hook=hook)
-        sink: StoreSink | DrySink = StoreSink(store, token, moment)
+        sink: StoreSink | DrySink = StoreSink(store, token, moment, review_after)
     else:
-        sink = DrySink(store)
+        sink = DrySink(store, moment, review_after)
+    told = Told(store, sink)
     run = Run(sink, parsers, moment, channel=channel, sender=sender, hook=hook, progress=progress)
     run.measure(given)
     try:
@@ -119,7 +125,7 @@ def load(
     if store is not None and not dry_run:
         store.backend.settle()
     return LoadSummary(
-        files=tuple(run.outcomes),
+        files=tuple(told.with_reviews(run.outcomes)),
         dry_run=dry_run,
         seconds=time.perf_counter() - started,
     )

@@ -61,6 +61,7 @@ class FileOutcome:
     reads: Counts = field(default_factory=Counts)  #: register reads (250 records)
     rules: Mapping[str, int] = field(default_factory=dict)  #: rule id -> records it rejected
     conflicts: int = 0  #: days where another content carries the same version stamp
+    reviews: Mapping[str, int] = field(default_factory=dict)  #: kind -> review events it left
     error: str | None = None  #: why the whole file was rejected, one sentence
     #: As ``MeterData.findings``, the first 10,000 of a large file (the store has all); None: none.
     findings: pl.DataFrame | None = field(default=None, repr=False)
@@ -83,6 +84,7 @@ class FileOutcome:
             reads=self.reads + other.reads,
             rules=dict(Counter(self.rules) + Counter(other.rules)),
             conflicts=self.conflicts + other.conflicts,
+            reviews=dict(Counter(self.reviews) + Counter(other.reviews)),
             findings=pl.concat(found) if found else None,
             seconds=self.seconds + other.seconds,
         )
@@ -101,6 +103,7 @@ class FileOutcome:
             "reads": self.reads.to_dict(),
             "rules": dict(self.rules),
             "conflicts": self.conflicts,
+            "reviews": dict(self.reviews),
             "error": self.error,
             "findings": [] if self.findings is None else self.findings.to_dicts(),
             "seconds": round(self.seconds, 4),
@@ -124,6 +127,11 @@ class LoadSummary:
     def reads(self) -> Counts:
         """All files' register reads together."""
         return sum((f.reads for f in self.files), Counts())
+
+    @property
+    def reviews(self) -> dict[str, int]:
+        """How many review events of which kind were left: ``nemflow review`` lists them."""
+        return dict(sum((Counter(f.reviews) for f in self.files), Counter()))
 
     @property
     def states(self) -> dict[str, int]:
@@ -153,6 +161,7 @@ class LoadSummary:
             "states": self.states,
             "days": self.days.to_dict(),
             "reads": self.reads.to_dict(),
+            "reviews": self.reviews,
             "files": [f.to_dict() for f in self.files],
         }
 
@@ -168,6 +177,7 @@ class Change:
     reads: int  #: register read claims taken back or put back
     seq: int  #: commit number; ``as_known_on=seq - 1`` shows the state before
     at: str  #: ISO, market time
+    reviews: Mapping[str, int] = field(default_factory=dict)  #: kind -> review events it left
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -179,4 +189,5 @@ class Change:
             "reads": self.reads,
             "seq": self.seq,
             "at": self.at,
+            "reviews": dict(self.reviews),
         }

@@ -26,13 +26,16 @@ from nemflow.errors import NotFound, UsageError
 from nemflow.events import LoadPublished
 from nemflow.mdff.reader import Parser, Text
 from nemflow.mdff.rules import severity
+from nemflow.pipeline.dry import DrySink
 from nemflow.pipeline.loading import new_token, reconcile
 from nemflow.pipeline.outcome import Counts, FileOutcome, LoadSummary
 from nemflow.pipeline.prepare import Prepared, prepared
-from nemflow.pipeline.sinks import DrySink, Sink, Step, StoreSink
+from nemflow.pipeline.reviewing import Told
+from nemflow.pipeline.sinks import Sink, Step, StoreSink
 from nemflow.store import history, ledger, quarantine
 from nemflow.store.days import KEY
 from nemflow.store.registers import PERIOD_KEY
+from nemflow.store.review import AFTER_DAYS
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def replay(
     now: datetime | None = None,
     by: str | None = None,
     hook: Hook | None = None,
+    review_after: int = AFTER_DAYS,
 ) -> LoadSummary:
     """Read open quarantined records again; what passes now is loaded and joins its file's counts.
 
@@ -72,6 +76,7 @@ def replay(
         now: what "today" is for the rules (aware); None: the clock.
         by: who, for the audit.
         hook: called with each event.
+        review_after: as of ``load``.
 
     Returns:
         One ``FileOutcome`` per file touched. ``days`` and ``reads`` count the replayed records
@@ -87,7 +92,12 @@ def replay(
     if not dry_run:
         reconcile(store, hook=hook)
     token = new_token()
-    sink: Sink = DrySink(store) if dry_run else StoreSink(store, token, moment)
+    sink: DrySink | StoreSink
+    if dry_run:
+        sink = DrySink(store, moment, review_after)
+    else:
+        sink = StoreSink(store, token, moment, review_after)
+    told = Told(store, sink)
     records = _wanted(store, file, rule, edits)
     outcomes = []
     for (_,), of_file in records.group_by("file", maintain_order=True):
@@ -97,7 +107,9 @@ def replay(
     if not dry_run:
         store.backend.settle()
     return LoadSummary(
-        files=tuple(_merged(outcomes)), dry_run=dry_run, seconds=time.perf_counter() - started
+        files=tuple(told.with_reviews(_merged(outcomes))),
+        dry_run=dry_run,
+        seconds=time.perf_counter() - started,
     )
 
 

@@ -1,11 +1,10 @@
-"""Where a load goes: into the store, or nowhere (a dry run).
+"""Where a load goes: into the store; ``dry.py`` has the sink that writes nothing.
 
 Why: a dry run must give the same account as the real one; so both run the same code, and only
-this module knows the difference.
+the sinks know the difference.
 
 Promises: what is given to ``run`` of the store's sink is done in one short transaction, again
-when that can help, and once only: a COMMIT that was not answered is looked up in the ledger. The
-dry sink reads the store and writes nothing, and remembers what would have been loaded before.
+when that can help, and once only: a COMMIT that was not answered is looked up in the ledger.
 
 Look next: ``loading.py``, which takes the steps.
 """
@@ -15,19 +14,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import polars as pl
 import sqlalchemy as sa
 
 from nemflow.store import days as store_days
-from nemflow.store import leases, ledger, quarantine, registers
+from nemflow.store import leases, ledger, quarantine, registers, review, review_events
 from nemflow.store.days import KEY, SORT_KEY
-from nemflow.store.registers import PERIOD_KEY
 from nemflow.store.tables import MARKET_OFFSET
 from nemflow.store.tables import delivery as delivery_table
 from nemflow.store.tables import load as load_table
+from nemflow.store.watch import Watch
 
 if TYPE_CHECKING:
     from nemflow.store import Store
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 _RENEW_SECONDS = 30  #: a run renews its lease at least so often, while it works
 T = TypeVar("T")
-NOTHING = store_days.Met(pl.DataFrame(), pl.DataFrame())
 
 
 class Step(Protocol):
@@ -130,10 +128,13 @@ class Sink(Protocol):
 class StoreSink:
     """Into the store."""
 
-    def __init__(self, store: Store, token: str, now: datetime) -> None:
+    def __init__(
+        self, store: Store, token: str, now: datetime, review_after: int = review.AFTER_DAYS
+    ) -> None:
         self._store = store
         self.token = token
         self.now = now
+        self._review_after = review_after
         self._renewed = time.monotonic()
 
     def run(self, work: Callable[[Step], T], *, durable: bool = True) -> T:
@@ -144,7 +145,7 @@ class StoreSink:
         def transaction(conn: sa.Connection) -> T:
             if due:
                 leases.renew(conn, self._store.backend, self.token)
-            last[:] = [_StoreStep(conn, self._store, self.token, self.now)]
+            last[:] = [_StoreStep(conn, self._store, self.token, self.now, self._review_after)]
             return work(last[0])
 
         done = self._store.backend.transact(
@@ -163,8 +164,11 @@ class StoreSink:
 
 
 class _StoreStep:
-    def __init__(self, conn: sa.Connection, store: Store, token: str, now: datetime) -> None:
+    def __init__(
+        self, conn: sa.Connection, store: Store, token: str, now: datetime, review_after: int
+    ) -> None:
         self._conn = conn
+        self._watch = Watch(conn, store.backend, market_day(now), review_after)
         self._backend = store.backend
         self._token = token
         self._now = now
@@ -208,13 +212,23 @@ class _StoreStep:
         return until
 
     def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
-        return store_days.append(self._conn, self._backend, days, own)
+        met = self._backend.met(self._conn, days.select(*KEY, *SORT_KEY), own)
+        judged = store_days.append(self._conn, self._backend, days, met)
+        self._review(self._watch.days(judged, own, alone=met.nothing))
+        return judged
+
+    def _review(self, found: pl.DataFrame) -> None:
+        review_events.append(self._conn, self._backend, found)
 
     def reads(self, reads: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
-        return registers.append_reads(self._conn, self._backend, reads, own)
+        claims = registers.claims_of(self._conn, self._backend, reads["nmi"].unique())
+        judged = registers.append_reads(self._conn, self._backend, reads, own, claims)
+        self._review(self._watch.reads(judged, claims, own))
+        return judged
 
     def events(self, events: pl.DataFrame) -> None:
         registers.append_events(self._conn, self._backend, events)
+        self._review(self._watch.services(events))
 
     def records(self, bad: pl.DataFrame) -> None:
         quarantine.append_records(self._conn, self._backend, bad, now=self._now)
@@ -224,6 +238,7 @@ class _StoreStep:
 
     def take_back(self, load: int, lines: Collection[int]) -> None:
         store_days.take_back(self._conn, load, lines)
+        review_events.take_back(self._conn, load, lines)
 
     def withdraw(self, load: int, *, everything: bool = False) -> None:
         leases.withdraw(self._conn, load, everything=everything)
@@ -238,6 +253,7 @@ class _StoreStep:
     def finish(
         self, results: pl.DataFrame, arrivals: pl.DataFrame | None = None
     ) -> tuple[int, datetime]:
+        review_events.settle(self._conn, results["load"].to_list())
         if arrivals is not None:
             self._leaves(arrivals)
         else:  # only who holds its lease can end it, other than as dead
@@ -269,7 +285,7 @@ class _StoreStep:
         return number
 
     def claims_of_base(self, frame: pl.DataFrame, base: int, key: Sequence[str]) -> pl.DataFrame:
-        return _claims_of_base(self._conn, self._backend, frame, base, key)
+        return claims_of_base(self._conn, self._backend, frame, base, key)
 
     def finish_replay(
         self,
@@ -288,147 +304,20 @@ class _StoreStep:
         )
         if not taken:
             return ledger.close_replay(conn, load), 0, self._now
+        review_events.settle(conn, [load])
         state = ledger.finish_replay(conn, backend, load_id=load, counts=counts)
         return state, *ledger.record(conn, backend, "published", [load])
 
 
-class DrySink:
-    """Nowhere: the store, if there is one, is only asked."""
-
-    def __init__(self, store: Store | None) -> None:
-        self._store = store
-        self._last = 0
-        self.day_claims = pl.DataFrame()
-        self.read_claims = pl.DataFrame()
-
-    def run(self, work: Callable[[Step], T], *, durable: bool = True) -> T:
-        """Look at one moment of the store."""
-        if self._store is None:
-            return work(_DryStep(self, None, None))
-        with self._store.backend.reading() as conn:
-            return work(_DryStep(self, conn, self._store))
-
-    def peek(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
-        """What the ledger knows of these texts."""
-        return self.run(lambda step: step.recognise(hashes))
-
-    def next_load(self, count: int) -> range:
-        """Numbers for loads that never were: below every real one."""
-        first = self._last - count
-        self._last = first
-        return range(first, first + count)
+def market_day(moment: datetime) -> date:
+    """The day of a moment, market time."""
+    return moment.astimezone(MARKET_OFFSET).date()
 
 
-class _DryStep:
-    def __init__(self, sink: DrySink, conn: sa.Connection | None, store: Store | None) -> None:
-        self._sink = sink
-        self._conn = conn
-        self._store = store
-
-    def recognise(self, hashes: Iterable[str]) -> dict[str, ledger.Known]:
-        return {} if self._conn is None else ledger.recognise(self._conn, hashes)
-
-    def numbers(self, count: int) -> Sequence[int | None]:
-        return [None] * count
-
-    def deliver(self, arrivals: pl.DataFrame) -> None:
-        pass
-
-    def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
-        loads = pl.Series("load", self._sink.next_load(texts.height), dtype=pl.Int64)
-        return texts.with_columns(loads)
-
-    def write_open(self, texts: pl.DataFrame) -> None:
-        pass
-
-    def hold(self, load: int, since: datetime | None) -> datetime | None:
-        return since
-
-    def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
-        sink, met = self._sink, []
-        if self._conn is not None and self._store is not None:
-            incoming = days.select(*KEY, *SORT_KEY)
-            met.append(self._store.backend.met(self._conn, incoming, own))
-        if not sink.day_claims.is_empty():
-            earlier = sink.day_claims.join(days.select(KEY).unique(), on=KEY, how="semi")
-            met.append(store_days.met_in(earlier, own))
-        judged = store_days.judge(days, store_days.met_together(met) if met else NOTHING)
-        new = judged.select(*KEY, *SORT_KEY, "load", "line", state=pl.lit("published"))
-        sink.day_claims = pl.concat([sink.day_claims, new], how="diagonal")
-        return judged
-
-    def reads(self, reads: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
-        sink, nmis = self._sink, reads["nmi"].unique()
-        claims = []
-        if self._conn is not None and self._store is not None:
-            claims.append(registers.claims_of(self._conn, self._store.backend, nmis))
-        if not sink.read_claims.is_empty():
-            claims.append(sink.read_claims.filter(pl.col("nmi").is_in(nmis.implode())))
-        every = pl.concat(claims, how="diagonal") if claims else pl.DataFrame()
-        judged = store_days.judge(reads, store_days.met_in(every, own, PERIOD_KEY), PERIOD_KEY)
-        new = judged.select(*PERIOD_KEY, *SORT_KEY, "load", "line", state=pl.lit("published"))
-        sink.read_claims = pl.concat([sink.read_claims, new], how="diagonal")
-        return judged
-
-    def events(self, events: pl.DataFrame) -> None:
-        pass
-
-    def records(self, bad: pl.DataFrame) -> None:
-        pass
-
-    def findings(self, findings: pl.DataFrame) -> None:
-        pass
-
-    def take_back(self, load: int, lines: Collection[int]) -> None:
-        taken = (pl.col("load") == load) & pl.col("line").is_in(list(lines))
-        for name in ("day_claims", "read_claims"):
-            claims: pl.DataFrame = getattr(self._sink, name)
-            if not claims.is_empty():
-                setattr(self._sink, name, claims.filter(~taken))
-
-    def withdraw(self, load: int, *, everything: bool = False) -> None:
-        for name in ("day_claims", "read_claims"):
-            claims: pl.DataFrame = getattr(self._sink, name)
-            if not claims.is_empty():
-                setattr(self._sink, name, claims.filter(pl.col("load") != load))
-
-    def forfeit(self, load: int, delivery: int | None, known: ledger.Known) -> None:
-        pass
-
-    def finish(
-        self, results: pl.DataFrame, arrivals: pl.DataFrame | None = None
-    ) -> tuple[int, datetime]:
-        return 0, datetime.now(MARKET_OFFSET)
-
-    def containers(self, numbers: Collection[int]) -> None:
-        pass
-
-    def begin_replay(self, about: Mapping[str, Any], profile: str, ids: Sequence[int]) -> int:
-        self._file = about["file"]
-        return self._sink.next_load(1)[0]
-
-    def claims_of_base(self, frame: pl.DataFrame, base: int, key: Sequence[str]) -> pl.DataFrame:
-        assert self._conn is not None  # noqa: S101 - for the type checker
-        assert self._store is not None  # noqa: S101 - a replay has a store
-        return _claims_of_base(self._conn, self._store.backend, frame, base, key)
-
-    def finish_replay(
-        self,
-        load: int,
-        counts: Mapping[str, int],
-        *,
-        tried: Collection[int],
-        taken: Collection[int],
-        who: str | None,
-    ) -> tuple[str, int, datetime]:
-        assert self._conn is not None  # noqa: S101 - for the type checker
-        left = ledger.rejected_of(self._conn, self._file) - len(taken)
-        return "partly_loaded" if left else "loaded", 0, datetime.now(MARKET_OFFSET)
-
-
-def _claims_of_base(
+def claims_of_base(
     conn: sa.Connection, backend: Backend, frame: pl.DataFrame, base: int, key: Sequence[str]
 ) -> pl.DataFrame:
+    """What a load and its replays have claimed on these days, or register periods (``key``)."""
     if key == KEY:
         claims = backend.claims_of(conn, frame.select(KEY).unique())
     else:

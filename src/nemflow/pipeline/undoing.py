@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nemflow.events import LoadPublished
 from nemflow.pipeline.outcome import Change
 from nemflow.store import ledger, reversal
+from nemflow.store.review import AFTER_DAYS
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def undo(
-    store: Store, which: int | str, *, by: str | None = None, hook: Hook | None = None
+    store: Store,
+    which: int | str,
+    *,
+    by: str | None = None,
+    hook: Hook | None = None,
+    review_after: int = AFTER_DAYS,
 ) -> Change:
     """Take a delivery's (or a file's) days back: the previous versions are current again.
 
@@ -33,17 +39,23 @@ def undo(
             beginning of it of at least 6 characters with a letter, or 12 without.
         by: who, for the audit.
         hook: called with ``events.LoadPublished``.
+        review_after: as of ``load``.
 
     Raises:
         NotFound: no such delivery or file.
         UsageError: nothing of it stands (already undone, rejected, or a duplicate: names the
             delivery to undo instead).
     """
-    return _changed(store, which, "undone", "undo", reversal.undo, by, hook)
+    return _changed(store, which, "undone", "undo", reversal.undo, by, hook, review_after)
 
 
 def redo(
-    store: Store, which: int | str, *, by: str | None = None, hook: Hook | None = None
+    store: Store,
+    which: int | str,
+    *,
+    by: str | None = None,
+    hook: Hook | None = None,
+    review_after: int = AFTER_DAYS,
 ) -> Change:
     """Put back what ``undo`` took; afterwards everything is as if nothing had happened.
 
@@ -51,7 +63,7 @@ def redo(
         NotFound: no such delivery or file.
         UsageError: nothing of it is undone, or the file was loaded again since.
     """
-    return _changed(store, which, "redone", "redo", reversal.redo, by, hook)
+    return _changed(store, which, "redone", "redo", reversal.redo, by, hook, review_after)
 
 
 def _changed(
@@ -62,7 +74,7 @@ def _changed(
     reverse: Callable[..., reversal.Reversal],
     *told: Any,
 ) -> Change:
-    by, hook = told
+    by, hook, review_after = told
     noted: list[sa.Select[Any]] = []  # of the last try; answers whether it was saved
 
     def work(conn: sa.Connection) -> reversal.Reversal:
@@ -76,7 +88,7 @@ def _changed(
                 detail=json.dumps({"which": str(which)}),
             )
         ]
-        return reverse(conn, store.backend, which)
+        return reverse(conn, store.backend, which, review_after=review_after)
 
     done = store.backend.transact(
         work, happened=lambda conn: conn.execute(noted[0]).first() is not None
@@ -89,6 +101,7 @@ def _changed(
         reads=done.reads,
         seq=done.seq,
         at=done.at.isoformat(),
+        reviews=done.reviews,
     )
     if hook is not None:
         hook(LoadPublished(kind, change.seq, change.at, done.loads))

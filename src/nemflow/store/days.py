@@ -39,6 +39,10 @@ SORT_KEY = ["version_at", "file_at", "content_hash"]
 _CONTENT_COLUMNS = [column.name for column in day_content.columns]
 _CLAIM_COLUMNS = [column.name for column in day_claim.columns]
 
+#: What a claim is compared by with one that arrives; see ``review.py``.
+STANDING_COLUMNS = [
+    day_claim.c[name] for name in (*KEY, *SORT_KEY, "load", "line", "quality", "nmi_configuration")
+]
 #: So many lines as one statement takes.
 _LINES = 500
 
@@ -55,6 +59,11 @@ class Met:
     contents: pl.DataFrame
     #: Same key, same version_at: key, SORT_KEY, ``stands``, ``mine`` (claimed by this run).
     stamps: pl.DataFrame
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is no claim at all on the incoming keys."""
+        return self.contents.width == 0
 
 
 def met_in(claims: pl.DataFrame, own: Collection[int], key: Sequence[str] = KEY) -> Met:
@@ -138,16 +147,14 @@ def _conflicts(days: pl.DataFrame, visible: pl.DataFrame, key: Sequence[str]) ->
     return _within(days, several, version)
 
 
-def append(
-    conn: sa.Connection, backend: Backend, days: pl.DataFrame, own: Collection[int]
-) -> pl.DataFrame:
+def append(conn: sa.Connection, backend: Backend, days: pl.DataFrame, met: Met) -> pl.DataFrame:
     """Append what is new of ``days`` and one claim each; returns them as ``judge`` does.
 
     ``days`` carries the columns of ``day_content`` and ``day_claim``, and ``values``, the scaled
     integers as lists, for engines that have arrays; ``weakest`` becomes the
-    claim's ``quality``. Loads in ``own`` must be open and ours.
+    claim's ``quality``. ``met`` is what ``Backend.met`` says they meet.
     """
-    judged = judge(days, backend.met(conn, days.select(*KEY, *SORT_KEY), own))
+    judged = judge(days, met)
     contents = judged.filter("write_content").select(*_CONTENT_COLUMNS, "values")
     backend.append(conn, day_content, contents)
     claims = judged.filter("write_claim").with_columns(quality=pl.col("weakest"))

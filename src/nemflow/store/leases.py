@@ -19,7 +19,15 @@ import sqlalchemy as sa
 
 from nemflow import failpoints
 from nemflow.errors import StoreTaken
-from nemflow.store.tables import DAY_TABLES, LOAD_TABLES, MARKET_OFFSET, delivery, file, load
+from nemflow.store.tables import (
+    DAY_TABLES,
+    LOAD_TABLES,
+    MARKET_OFFSET,
+    delivery,
+    file,
+    load,
+    review_event,
+)
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend
@@ -129,11 +137,11 @@ def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[lis
 
 
 def withdraw(conn: sa.Connection, load_id: int, *, everything: bool = False) -> None:
-    """Remove every day, register read and service event of an open load.
+    """Remove every day, register read and service event of an open load, and what they led to.
 
     ``everything``: its quarantine and findings too, so that it can begin again.
     """
-    for table in LOAD_TABLES if everything else DAY_TABLES:
+    for table in LOAD_TABLES if everything else (*DAY_TABLES, review_event):
         conn.execute(sa.delete(table).where(table.c.load == load_id))
 
 

@@ -25,17 +25,20 @@ if TYPE_CHECKING:
     from nemflow.store.backends import Backend
 
 PERIOD_KEY = ["nmi", "suffix", "register_id", "meter_serial", "previous_at"]
+#: What is looked at of a period's claims when another arrives.
+CLAIM_COLUMNS = [
+    *PERIOD_KEY, *SORT_KEY, "load", "line", "nmi_configuration", "previous_read", "current_at",
+    "current_read", "current_quality_method",
+]  # fmt: skip
 READ_COLUMNS = [column.name for column in register_read.columns]
 EVENT_COLUMNS = [column.name for column in service_event.columns]
 _AT_ONCE = 500
 
 
 def claims_of(conn: sa.Connection, backend: Backend, nmis: Collection[str]) -> pl.DataFrame:
-    """Every period claim of these NMIs, with the state of its load."""
-    columns = [register_read.c[name] for name in (*PERIOD_KEY, *SORT_KEY)]
-    question = sa.select(*columns, register_read.c.load, load.c.state).join(
-        load, load.c.id == register_read.c.load
-    )
+    """Every period claim of these NMIs: CLAIM_COLUMNS and the ``state`` of its load."""
+    columns = [register_read.c[name] for name in CLAIM_COLUMNS]
+    question = sa.select(*columns, load.c.state).join(load, load.c.id == register_read.c.load)
     every = sorted(nmis)
     found = [
         backend.fetch(conn, question.where(register_read.c.nmi.in_(every[at : at + _AT_ONCE])))
@@ -45,10 +48,16 @@ def claims_of(conn: sa.Connection, backend: Backend, nmis: Collection[str]) -> p
 
 
 def append_reads(
-    conn: sa.Connection, backend: Backend, reads: pl.DataFrame, own: Collection[int]
+    conn: sa.Connection,
+    backend: Backend,
+    reads: pl.DataFrame,
+    own: Collection[int],
+    claims: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Append one claim per register read; returns them as ``days.judge`` does."""
-    claims = claims_of(conn, backend, reads["nmi"].unique())
+    """Append one claim per register read; returns them as ``days.judge`` does.
+
+    ``claims`` are all there are of their NMIs (``claims_of``).
+    """
     judged = judge(reads, met_in(claims, own, PERIOD_KEY), PERIOD_KEY)
     backend.append(conn, register_read, judged.filter("write_claim").select(READ_COLUMNS))
     return judged

@@ -8,6 +8,7 @@ Look next: ``days.py`` decides the winners anew on read.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from nemflow.errors import NotFound, UsageError
-from nemflow.store import history, ledger
+from nemflow.store import history, ledger, review, review_events, review_reversal
 from nemflow.store.leases import batches
-from nemflow.store.tables import day_claim, delivery, file, load, register_read
+from nemflow.store.tables import day_claim, delivery, file, load, register_read, review_event
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend
@@ -35,24 +36,38 @@ class Reversal:
     reads: int
     seq: int
     at: datetime
+    reviews: dict[str, int]  #: kind -> review events it left
 
 
-def undo(conn: sa.Connection, backend: Backend, which: int | str) -> Reversal:
+def undo(
+    conn: sa.Connection,
+    backend: Backend,
+    which: int | str,
+    *,
+    review_after: int = review.AFTER_DAYS,
+) -> Reversal:
     """Take back every load that stands of a delivery or file; see ``nemflow.pipeline.undo``."""
     asked = _deliveries(conn, which)
     loads = _loads(conn, asked, "published")
     if not loads:
         raise UsageError(*_why_not(conn, which, asked))
-    _set_state(conn, [number for number, *_ in loads], "undone")
+    before = review_reversal.look(conn, backend, [number for number, *_ in loads])
+    _set_state(conn, before.loads, "undone")
     for base, file_id, delivery_id in sorted({(b, f, d) for _, b, f, d in loads}):
         _say(conn, delivery, delivery_id, "undone")
         conn.execute(
             sa.update(file).where(file.c.id == file_id, file.c.load == base).values(state="undone")
         )
-    return _recorded(conn, backend, "undone", loads)
+    return _recorded(conn, backend, "undone", loads, before, review_after=review_after)
 
 
-def redo(conn: sa.Connection, backend: Backend, which: int | str) -> Reversal:
+def redo(
+    conn: sa.Connection,
+    backend: Backend,
+    which: int | str,
+    *,
+    review_after: int = review.AFTER_DAYS,
+) -> Reversal:
     """Put back every undone load of a delivery or file; see ``nemflow.pipeline.redo``."""
     asked = _deliveries(conn, which)
     loads = _loads(conn, asked, "undone")
@@ -61,11 +76,12 @@ def redo(conn: sa.Connection, backend: Backend, which: int | str) -> Reversal:
             f"Nothing of {_named(which)} is undone.", hint="See: nemflow deliveries --state undone"
         )
     _refuse_if_loaded_since(conn, loads)
-    _set_state(conn, [number for number, *_ in loads], "published")
+    before = review_reversal.look(conn, backend, [number for number, *_ in loads])
+    _set_state(conn, before.loads, "published")
     for base, file_id, delivery_id in sorted({(b, f, d) for _, b, f, d in loads}):
         state = ledger.recount(conn, file_id, base, delivery_id)
         _say(conn, delivery, delivery_id, state)
-    return _recorded(conn, backend, "redone", loads)
+    return _recorded(conn, backend, "redone", loads, before, review_after=review_after)
 
 
 _Load = tuple[int, int, int, int]  # load, base, file, delivery
@@ -115,8 +131,18 @@ def _say(conn: sa.Connection, table: sa.Table, number: int, state: str) -> None:
     conn.execute(sa.update(table).where(table.c.id == number).values(state=state))
 
 
-def _recorded(conn: sa.Connection, backend: Backend, kind: str, loads: list[_Load]) -> Reversal:
+def _recorded(
+    conn: sa.Connection,
+    backend: Backend,
+    kind: str,
+    loads: list[_Load],
+    before: review_reversal.Before,
+    *,
+    review_after: int,
+) -> Reversal:
     """Close the containers, count, and draw the commit number last."""
+    found = review_reversal.found(conn, backend, before, cause=kind, after_days=review_after)
+    first = backend.reserve(conn, review_event, found.height) if found.height else None
     numbers = [number for number, *_ in loads]
     deliveries = sorted({row[3] for row in loads})
     days = reads = 0
@@ -135,6 +161,7 @@ def _recorded(conn: sa.Connection, backend: Backend, kind: str, loads: list[_Loa
     if parents:
         ledger.settle_containers(conn, backend, parents)
     seq, at = ledger.record(conn, backend, kind, numbers)
+    review_events.append(conn, backend, found, seq=seq, cause=kind, first=first)
     return Reversal(
         tuple(deliveries),
         tuple(sorted({row[2] for row in loads})),
@@ -143,6 +170,7 @@ def _recorded(conn: sa.Connection, backend: Backend, kind: str, loads: list[_Loa
         reads,
         seq,
         at,
+        dict(Counter(found["kind"])),
     )
 
 

@@ -24,6 +24,8 @@ from nemflow.store import (
     quarantine,
     readings,
     registers,
+    review,
+    review_events,
     rollup,
     takes,
     versions,
@@ -365,6 +367,67 @@ class Store(Downstream):
                 "file",
                 "line",
             )
+
+    def reviews(
+        self,
+        *,
+        nmi: str | None = None,
+        kind: str | Sequence[str] | None = None,
+        since: date | datetime | None = None,
+        open_only: bool = False,
+        limit: int | None = None,
+    ) -> pl.DataFrame:
+        """What a person should look at, newest first; see docs/review.md for the kinds.
+
+        Args:
+            nmi: only of this NMI.
+            kind: only these kinds.
+            since: only what became visible at or after this moment (naive: market time).
+            open_only: only what is open.
+            limit: at most so many; None: all.
+
+        Columns: review Int64 (its number), kind, state (open|done|resolved|void: resolved by what
+        came later; void while what brought it is undone), nmi, suffix, day, register_id,
+        meter_serial, period_at, before, after, why, version_at, content_hash, other_hash, cause
+        (published|undone|redone), at, seq Int64, source, line, file, delivery, load, other_load
+        Int64, done_at, done_by, note.
+
+        Raises:
+            UsageError: no such kind.
+        """
+        kinds = history.states_of(kind)
+        for each in kinds or ():
+            if each not in review.KINDS:
+                raise UsageError(
+                    f"There is no kind of review event {each!r}.",
+                    hint=f"Kinds: {', '.join(review.KINDS)}.",
+                )
+        return self.backend.look(
+            lambda conn: review_events.listed(
+                conn, self.backend, nmi=nmi, kinds=kinds, since=since, open_only=open_only,
+                limit=limit,
+            )
+        )  # fmt: skip
+
+    def close_reviews(self, which: int | Sequence[int], *, note: str, by: str | None = None) -> int:
+        """Close review events: a person has looked. Audited; returns how many were closed.
+
+        Raises:
+            NotFound: there is no event of that number.
+            UsageError: it is closed already, or the note is empty; then none is closed.
+        """
+        if not note.strip():
+            raise UsageError("A note is needed: what was found?", hint='Add --note "..."')
+        wanted = [which] if isinstance(which, int) else list(which)
+        noted: list[sa.Select[tuple[int]]] = []
+
+        def work(conn: sa.Connection) -> None:
+            noted[:] = [review_events.close(conn, self.backend, wanted, who=by, note=note.strip())]
+
+        self.backend.transact(
+            work, happened=lambda conn: conn.execute(noted[0]).first() is not None
+        )
+        return len(set(wanted))
 
     def seq_at(self, when: datetime | None = None) -> int:
         """The number of the last commit at or before ``when`` (default: now).

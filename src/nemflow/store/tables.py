@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql
 MARKET_OFFSET = timezone(timedelta(hours=10))  #: market time, all year
 
 #: The schema this program reads and writes; a test keeps it equal to the newest migration.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 
 metadata = sa.MetaData()
 
@@ -450,11 +450,49 @@ consumer_range = sa.Table(
     comment="What a take asked for, with or without data then; no row per day is needed.",
 )
 
+review_event = sa.Table(
+    "review_event",
+    metadata,
+    _id("its number, the one people use"),
+    _column("load", Big, "the load that brought it; undone or redone, see cause", nullable=False),
+    _column("cause", sa.Text, "published, undone, redone", nullable=False),
+    _column("seq", Big, "its commit; null: the one that published the load"),
+    _column("kind", sa.Text, "conflict, final_revised, ... see docs/review.md", nullable=False),
+    _column("nmi", Key, "the NMI", nullable=False),
+    _column("suffix", Key, "the stream"),
+    _column("day", Day, "the day; of a register period its last, of a chain fault the meeting"),
+    _column("register_id", Key, "RegisterID of a register period"),
+    _column("meter_serial", Key, "MeterSerialNumber of a register period"),
+    _column("period_at", Stamp, "PreviousRegisterReadDateTime of a register period"),
+    _column("line", Big, "line of the 300 or 250 in the file"),
+    _column("version_at", Stamp, "version of what came"),
+    _column("content_hash", Key, "content that came"),
+    _column("other_hash", Key, "content that was current, or is in conflict"),
+    _column("other_load", Big, "the load that had brought it"),
+    _column("before", sa.Text, "what was: quality, configuration, read, content"),
+    _column("after", sa.Text, "what is"),
+    _column("why", sa.Text, "what decides, what is lacking"),
+    sa.Index("review_event_by_nmi", "nmi", "day"),
+    sa.Index("review_event_by_load", "load"),
+    comment="Something a person should look at. Append-only; seen and void with its load.",
+)
+
+review_closed = sa.Table(
+    "review_closed",
+    metadata,
+    _column("review", Big, "which event", nullable=False),
+    _column("at", Stamp, "when", nullable=False),
+    _column("who", sa.Text, "person or key"),
+    _column("note", sa.Text, "what was found, or done", nullable=False),
+    sa.Index("review_closed_by_review", "review"),
+    comment="A person has closed a review event. Append-only; the first counts.",
+)
+
 #: Tables that PostgreSQL keeps in one partition per month of ``day``, made when first needed.
 PARTITIONED = ("day_content", "day_claim")
 #: Tables whose rows are numbered by us, in blocks.
-NUMBERED = (delivery, file, load, quarantine, audit, consumer_take)
+NUMBERED = (delivery, file, load, quarantine, audit, consumer_take, review_event)
 
 #: Tables whose rows belong to a load and are cleared when it dies unpublished.
 DAY_TABLES = (day_content, day_claim, register_read, service_event)
-LOAD_TABLES = (*DAY_TABLES, quarantine, finding)
+LOAD_TABLES = (*DAY_TABLES, review_event, quarantine, finding)

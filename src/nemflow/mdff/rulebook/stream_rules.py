@@ -182,8 +182,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         record="200, 250",
         spec="MDFF §4.3, §5.3",
         expected="8 digits (CCYYMMDD) of a date that exists, or nothing",
-        todo="Nothing; a malformed date is left empty, an ISO date is read. MSATS has the date that "
-        "counts.",
+        todo="Nothing; a malformed date is left empty, an ISO date is read. MSATS has the date "
+        "that counts.",
         example="200,SASMPL0123,E1,1,E1,N1,EX0000123,kWh,30,20250431",
         deviations=("D13", "D14", "D41"),
     ),
