@@ -146,15 +146,20 @@ def finished(collected: pl.DataFrame, lines: pl.DataFrame, sources: pl.Series) -
             block="block",
             record=pl.when(pl.col("kind") > 0).then(pl.col("kind").cast(pl.String)),
             field=pl.col("field").replace("", None),
-            value="value",
+            value=_own("value"),
             rule="rule",
             severity="severity",
             message="message",
             todo=pl.col("rule").replace_strict(todo, return_dtype=pl.String),
-            raw="raw",
+            raw=_own("raw"),
         )
         .cast(FINDINGS)
     )
+
+
+def _own(name: str) -> pl.Expr:
+    """A text column in memory of its own: a part of a line would keep the whole file's text."""
+    return pl.concat_str(pl.col(name), pl.lit(""))
 
 
 def _text(given: str | pl.Expr) -> pl.Expr:
