@@ -15,8 +15,10 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+
+import sqlalchemy as sa
 
 from chaos.contests import put
 from chaos.loaders import Loader, Order
@@ -24,8 +26,10 @@ from chaos.model import SentFile, sent_files
 from chaos.report import Attack
 from chaos.verdict import faults, partial
 from nemflow.failpoints import PLACES
-from nemflow.pipeline import load
+from nemflow.pipeline import load, reconcile
 from nemflow.store import Store, open_store
+from nemflow.store.tables import day_claim, delivery
+from nemflow.store.tables import load as load_table
 
 #: A text of more than so many bytes is loaded in pieces of so many, in these attacks.
 PIECE = 6_000
@@ -161,3 +165,64 @@ def _loaded_again(store: Store, paths: Sequence[str], about: str) -> list[str]:
         for outcome in load(store, list(paths)).files
         if outcome.state not in fine
     ]
+
+
+# -- loaders that only seemed dead --------------------------------------------------------------
+
+_OLD = datetime.now(UTC) - timedelta(hours=3)
+
+
+def sleepers(database: str, folder: Path, rng: random.Random, *, rounds: int) -> Attack:
+    """Loaders that fall asleep in mid-load, are taken for dead, and wake up again."""
+    sent: list[SentFile] = []
+    wrong: list[str] = []
+    refused = duplicates = 0
+    with open_store(database) as store:
+        for turn in range(rounds):
+            (file,) = sent_files(rng, 1, nmis=6, per_file=(30, 40), first=len(sent))
+            path = put(folder, [file])[file.number]
+            sent.append(file)
+            place = f"between-pieces@{rng.randint(1, 2)}=sleep:1.5"
+            order = Order(database, ((path,),), failpoint=place, pieces=PIECE)
+            sleeper = Loader(order, folder / f"sleeper-{turn}")
+            if not _left_open(store):
+                wrong.append("the loader never opened a load")
+            reconcile(store)
+            loaded_meanwhile = turn % 2 == 1
+            if loaded_meanwhile:
+                wrong += _loaded_again(store, [path], "while it slept")
+            sleeper.wait()
+            said = sleeper.said()
+            refused += sum(one.kind == "StoreTaken" for one in said)
+            duplicates += sum("duplicate" in one.states for one in said)
+            wrong += partial(store)
+            wrong += _loaded_again(store, [path], "when it woke up")
+        wrong += faults(store, sent)
+    if refused + duplicates != rounds:
+        wrong.append(f"only {refused + duplicates} of {rounds} sleepers found themselves replaced")
+    return Attack(
+        "Sleepers",
+        "A loader falls asleep between two pieces; its lease runs out, it is taken for dead and "
+        "cleared, every second time the file is loaded by another process; then it wakes up and "
+        "goes on. It must not publish.",
+        counts={"sleepers": rounds, "refused": refused, "found a duplicate": duplicates},
+        wrong=wrong,
+    )
+
+
+def _left_open(store: Store) -> bool:
+    """Wait until a load is open and a piece of it is there, then let its lease run out."""
+    end = time.monotonic() + 20
+    question = sa.select(day_claim.c.load).join(load_table, load_table.c.id == day_claim.c.load)
+    while time.monotonic() < end:
+        with store.backend.reading() as conn:
+            found = conn.execute(question.where(load_table.c.state == "open").limit(1)).scalar()
+        if found is not None:
+            with store.backend.writing() as conn:
+                for table, state in ((load_table, "open"), (delivery, "loading")):
+                    conn.execute(
+                        sa.update(table).where(table.c.state == state).values(lease_until=_OLD)
+                    )
+            return True
+        time.sleep(0.01)
+    return False

@@ -46,6 +46,8 @@ def terminations(
         some = sent_files(rng, loaders * 5, nmis=6, per_file=(15, 30), first=len(sent))
         sent += some
         running = crew(folder, _orders(database, folder, some, loaders))
+        for loader in running:
+            loader.wait_until_ready()
         with asking(database) as conn:
             while any(loader.process.is_alive() for loader in running):
                 busy = conn.exec_driver_sql(_BUSY).scalars().all()

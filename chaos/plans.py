@@ -87,8 +87,8 @@ ORDER BY d, mod(n, 10), n
 _LOAD = "({month} * {days} + d) * 10 + mod(n, 10) + 1"
 _CONTENT = f"""
 (nmi, day, suffix, content_hash, uom, interval_minutes, scale, scaled_values, quality, spans, load)
-SELECT 'SASM' || lpad(n::text, 6, '0'), date '{{first}}' + d, 'E1', md5(mod(n, 100)::text), 'kWh', 30,
-       3, ARRAY[n, d], 'A', '[]', {_LOAD} {_SERIES}
+SELECT 'SASM' || lpad(n::text, 6, '0'), date '{{first}}' + d, 'E1', md5(mod(n, 100)::text), 'kWh',
+       30, 3, ARRAY[n, d], 'A', '[]', {_LOAD} {_SERIES}
 """
 _CLAIM = f"""
 (nmi, day, suffix, version_at, file_at, content_hash, load, line, version_derived, total, scale,
@@ -119,7 +119,8 @@ class Asked:
 
 def plan_of(conn: sa.Connection, statement: str, parameters: Any) -> Asked:
     """How the server would answer a statement."""
-    said = conn.exec_driver_sql(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", parameters).scalar_one()
+    question = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}"
+    said = conn.exec_driver_sql(question, parameters).scalar_one()
     plan = said if isinstance(said, list) else json.loads(said)
     read = (node for node in _nodes(plan[0]["Plan"]) if node["Actual Loops"])
     tables = [node for node in read if _is_day(node.get("Relation Name", ""))]
@@ -221,12 +222,14 @@ def questions(database: str, *, rows: int) -> Attack:
     return attack
 
 
-def explained(store: Store, ask: Callable[[Store], Any]) -> tuple[list[Asked], float]:
-    """The plans of a question's statements, and the milliseconds of the whole, middle of five."""
+def explained(
+    store: Store, ask: Callable[[Store], Any], *, times: int = 5
+) -> tuple[list[Asked], float]:
+    """The plans of a question's statements, and its milliseconds, the middle of ``times``."""
     with caught(store) as statements:
         ask(store)
     took = []
-    for _ in range(5):
+    for _ in range(times):
         begun = time.perf_counter()
         ask(store)
         took.append((time.perf_counter() - begun) * 1000)

@@ -88,6 +88,12 @@ PLANS = (
         ),
     ),
     Plan(
+        "sleepers",
+        20,
+        2,
+        lambda at, n: crashes.sleepers(at.database, at.folder, at.rng, rounds=n),
+    ),
+    Plan(
         "connections ended",
         50,
         10,

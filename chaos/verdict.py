@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from chaos.model import SUFFIX, Key, SentFile, state_of, winners
-from nemflow.pipeline.loading import reconcile
+from nemflow.pipeline import reconcile
 from nemflow.store import Store
 from nemflow.store.tables import LOAD_TABLES, day_claim, day_content, load, load_event
 

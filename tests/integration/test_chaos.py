@@ -50,6 +50,9 @@ ATTACKS: dict[str, Callable[[str, Path, random.Random], Attack]] = {
     "killed at every failpoint and at random, nothing is partial, lost or double": (
         lambda db, at, rng: crashes.crash_hunt(db, at, rng, kills=15, engine="PostgreSQL")
     ),
+    "a loader that was taken for dead and wakes up does not publish": lambda db, at, rng: (
+        crashes.sleepers(db, at, rng, rounds=2)
+    ),
     "connections ended in mid-load lose nothing": lambda db, at, rng: outages.terminations(
         db, at, rng, times=5
     ),

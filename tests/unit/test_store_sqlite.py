@@ -86,12 +86,18 @@ def test_any_sqlite_tool_can_read_the_views(embedded, put, nem12, a_day):
     connection.close()
 
 
+def _is_ours(thing, *_):
+    """Leave out what another engine alone has."""
+    return thing.info.get("only", "sqlite") == "sqlite"
+
+
 def test_a_fresh_schema_is_the_one_the_program_describes(embedded):
     """Migrations and tables.py agree, and the program knows the newest revision."""
     assert schema.revisions()[-1] == SCHEMA_REVISION
     backend = open_store(str(embedded)).backend
     with backend.reading() as conn:
-        context = MigrationContext.configure(conn, opts={"compare_type": True})
+        options = {"compare_type": True, "include_object": _is_ours}
+        context = MigrationContext.configure(conn, opts=options)
         assert compare_metadata(context, metadata) == []
     backend.close()
 

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql
 MARKET_OFFSET = timezone(timedelta(hours=10))  #: market time, all year
 
 #: The schema this program reads and writes; a test keeps it equal to the newest migration.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 metadata = sa.MetaData()
 
@@ -296,6 +296,13 @@ day_claim = sa.Table(
         "day_claim_by_key", "nmi", "day", "suffix", "version_at", "file_at", "content_hash", "load"
     ),
     sa.Index("day_claim_by_load", "load"),
+    sa.Index(
+        "day_claim_by_day",
+        "day",
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": 16, "autosummarize": "on"},
+        info={"only": "postgresql"},
+    ).ddl_if(dialect="postgresql"),
     comment="One delivery's word on a day: it had this content, as of this version.",
     postgresql_partition_by="RANGE (day)",
 )
