@@ -615,7 +615,7 @@ def test_reconcile_clears_the_load_of_a_process_that_is_gone(store, put, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(large_module._Large, "publish", die)
-        patch.setattr("nemflow.pipeline.loading._abandon", lambda *_: None)
+        patch.setattr("nemflow.pipeline.loading.abandon", lambda *_: None)
         patch.setattr("os.getpid", lambda: 2**22 + 12345)
         with pytest.raises(SystemExit):
             load(store, path)

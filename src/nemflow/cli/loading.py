@@ -3,7 +3,7 @@
 Why: the one command that changes what is known.
 
 Promises: ``--dry-run`` gives the same account and every finding, and writes nothing; Ctrl-C leaves
-nothing half loaded; exit 1 when anything was rejected.
+nothing half loaded; exit 1 when anything was rejected, 3 when a loading process was killed.
 
 Look next: :func:`nemflow.pipeline.load`; ``summary.py`` and ``findings.py`` for what is printed.
 """
@@ -39,6 +39,12 @@ def load(
     sender: Annotated[
         str | None, typer.Option("--sender", help="Who sent it, for the ledger.", metavar="NAME")
     ] = None,
+    jobs: Annotated[
+        str | None,
+        typer.Option(
+            "--jobs", help="How many processes load at the same time; or auto.", metavar="N"
+        ),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="List every file and finding.")] = False,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
@@ -49,11 +55,16 @@ def load(
     from nemflow.store import open_store
 
     out = Output.choose(as_json=as_json, as_csv=as_csv)
-    chosen = settings(ctx, db=db, profile=profile)
+    chosen = settings(ctx, db=db, profile=profile, **{"load.jobs": jobs})
+    sizes = chosen.sizes
     all_there(paths)
     with ExitStack() as opened:
         is_new = (path := sqlite_path(chosen.db)) is not None and not path.exists()
-        store = None if dry_run and is_new else opened.enter_context(open_store(chosen.db))
+        store = (
+            None
+            if dry_run and is_new
+            else opened.enter_context(open_store(chosen.db, pool=chosen.pool))
+        )
         progress = opened.enter_context(progress_bar("Loading"))
         summary = pipeline.load(
             store,
@@ -65,8 +76,14 @@ def load(
             value_limits=chosen.value_limits,
             participant=chosen.participant,
             sender=sender,
+            jobs=sizes.jobs,
+            batch_bytes=sizes.batch_bytes,
+            chunk_bytes=sizes.chunk_bytes,
+            xml_limits=chosen.xml_limits,
         )
     report(out, summary, every=every, db=db)
+    if summary.died:
+        raise typer.Exit(faults.FAULT)
     if not summary.ok:
         raise typer.Exit(faults.PROBLEMS)
 

@@ -1,11 +1,10 @@
 """Load: from paths to published days, with an account of every one.
 
-How: texts are gathered into batches (many small texts, parsed in one pass) or taken alone (a large
-text, parsed in pieces). While one batch or piece is appended, the next is being parsed in a
-thread. A batch is one short transaction; the pieces of a large text are one each, under a load
-nobody sees until the last.
+How: files are listed, what dead loads left is cleared, and the files are loaded, by this process or
+by several; then the account is told. Who holds which lease, and who is dead, is known here too.
 
-Look next: ``batch.py`` and ``large.py`` for the two ways, ``sinks.py`` for store or dry run.
+Look next: ``work.py`` for what one process does, ``parallel.py`` for several, ``sizing.py`` for
+how many and how large.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,15 +23,15 @@ from typing import TYPE_CHECKING
 from nemflow.errors import ArchiveRefused, NemflowError, UsageError
 from nemflow.events import LoadCleared
 from nemflow.intake.archive import Limits
-from nemflow.mdff.reader import Parser
-from nemflow.pipeline.batch import Batch, load_batch, parse_batch
+from nemflow.mdff.asexml import XmlLimits
+from nemflow.pipeline import large, work
 from nemflow.pipeline.dry import DrySink
-from nemflow.pipeline.large import load_large
 from nemflow.pipeline.outcome import LoadSummary
 from nemflow.pipeline.reviewing import Told
-from nemflow.pipeline.run import Run
 from nemflow.pipeline.sinks import StoreSink
-from nemflow.pipeline.unpack import Item, given_files, unpacked
+from nemflow.pipeline.sizing import Plan, Sizes, cores, free_memory, plan
+from nemflow.pipeline.unpack import given_files
+from nemflow.pipeline.work import Given, How, load_given, size_of
 from nemflow.store import leases
 from nemflow.store.review import AFTER_DAYS
 from nemflow.store.tables import MARKET_OFFSET
@@ -44,9 +42,8 @@ if TYPE_CHECKING:
     from nemflow.events import Hook, ProgressHook
     from nemflow.store import Store
 
-#: A batch of small texts is closed at so many bytes, or so many texts.
-BATCH_BYTES = 8 * 1024 * 1024
-BATCH_TEXTS = 2500
+#: A process is begun for no less than this: beginning one takes as long as loading so much.
+WORTH_A_PROCESS = 8 * 1024 * 1024
 
 
 def load(
@@ -64,6 +61,10 @@ def load(
     sender: str | None = None,
     channel: str = "cli",
     review_after: int = AFTER_DAYS,
+    jobs: int | None = 1,
+    batch_bytes: int | None = None,
+    chunk_bytes: int | None = None,
+    xml_limits: XmlLimits | None = None,
 ) -> LoadSummary:
     """Load files, folders (recursively) and archives; see the package's promises.
 
@@ -81,9 +82,18 @@ def load(
         sender: who sent it, for the ledger; None: the envelope's From, else the header's.
         channel: how it came, for the ledger.
         review_after: after so many days a substitute in place of an actual is a review event.
+        jobs: how many processes load at the same time; None: as many as the store, the files, the
+            processors and half of the free memory allow (one on SQLite). An archive is one
+            process's work; a dry run is always one. They are spawned: a script that asks for more
+            than one needs ``if __name__ == "__main__":``.
+        batch_bytes: small texts are loaded together up to this size; None: 8 MiB, or less when
+            memory is short.
+        chunk_bytes: large texts are read in pieces of this size; None: 12 MiB, or less.
+        xml_limits: how much of an aseXML message is read; None: defaults.
 
     Returns:
-        One ``FileOutcome`` per file or archive member, and per container that was refused.
+        One ``FileOutcome`` per file or archive member, and per container that was refused, in the
+        order given. A file whose process was killed has the state ``dead``; nothing of it is open.
 
     Raises:
         UsageError: a path is missing, the profile unknown.
@@ -103,79 +113,60 @@ def load(
         ]
     moment = now or datetime.now(MARKET_OFFSET)
     token = new_token()
-    parsers = {
-        name: Parser(profile=name, now=moment, value_limits=value_limits, participant=participant)
-        for name in ({profile} if profile else {"portal", "b2b"})
-    }
     if store is not None and not dry_run:
         reconcile(store, hook=hook)
         sink: StoreSink | DrySink = StoreSink(store, token, moment, review_after)
     else:
         sink = DrySink(store, moment, review_after)
     told = Told(store, sink)
-    run = Run(sink, parsers, moment, channel=channel, sender=sender, hook=hook, progress=progress)
-    run.measure(given)
-    try:
-        _work(run, unpacked(given, limits or Limits()))
-        run.close_containers()
-    except BaseException as error:
-        if store is not None and not dry_run:
-            _abandon(store, token, error)
-        raise
+    size = size_of(given)
+    chosen = _plan(store, Sizes(jobs, batch_bytes, chunk_bytes), given, size, dry_run=dry_run)
+    how = How(
+        profile=profile,
+        limits=limits or Limits(),
+        xml_limits=xml_limits or XmlLimits(),
+        value_limits=dict(value_limits or {}),
+        participant=participant,
+        now=moment,
+        sender=sender,
+        channel=channel,
+        review_after=review_after,
+        batch_bytes=chosen.batch_bytes,
+        chunk_bytes=chosen.chunk_bytes,
+    )
+    if chosen.jobs > 1 and store is not None and not dry_run:
+        from nemflow.pipeline.parallel import load_in_parallel
+
+        outcomes = load_in_parallel(
+            store, given, how, chosen.jobs, size=size, hook=hook, progress=progress
+        )
+    else:
+        try:
+            outcomes = load_given(sink, given, how, size=size, hook=hook, progress=progress)
+        except BaseException as error:
+            if store is not None and not dry_run:
+                abandon(store, token, error)
+            raise
     if store is not None and not dry_run:
         store.backend.settle()
     return LoadSummary(
-        files=tuple(told.with_reviews(run.outcomes)),
+        files=tuple(told.with_reviews(outcomes)),
         dry_run=dry_run,
         seconds=time.perf_counter() - started,
     )
 
 
-def _work(run: Run, items: Iterable[Item]) -> None:
-    """Take the texts one batch or large text after the other, parsing one ahead."""
-    with ThreadPoolExecutor(1, thread_name_prefix="parse") as pool:
-        ahead: tuple[Batch, Future[None]] | None = None
-        try:
-            for batch in _batches(items):
-                if batch.is_large:
-                    if ahead is not None:
-                        ahead[1].result()
-                        load_batch(run, ahead[0])
-                        ahead = None
-                    load_large(run, batch.items[0], pool)
-                    continue
-                run.recognise(batch)
-                future = pool.submit(parse_batch, run, batch)
-                if ahead is not None:
-                    ahead[1].result()
-                    load_batch(run, ahead[0])
-                ahead = batch, future
-            if ahead is not None:
-                ahead[1].result()
-                load_batch(run, ahead[0])
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _batches(items: Iterable[Item]) -> Iterable[Batch]:
-    """Small texts together, large ones alone, in order."""
-    gathered: list[Item] = []
-    size = 0
-    for item in items:
-        if item.is_large:
-            if gathered:
-                yield Batch(gathered)
-            yield Batch([item])
-            gathered, size = [], 0
-            continue
-        gathered.append(item)
-        size += item.size
-        if size >= BATCH_BYTES or len(gathered) >= BATCH_TEXTS:
-            yield Batch(gathered)
-            gathered, size = [], 0
-    if gathered:
-        yield Batch(gathered)
+def _plan(store: Store | None, sizes: Sizes, given: Given, size: int, *, dry_run: bool) -> Plan:
+    """How this load is divided."""
+    one_writer = store is None or dry_run or store.backend.pool is None
+    return plan(
+        sizes,
+        free_memory(),
+        files=min(len(given), -(-size // WORTH_A_PROCESS)),
+        cores=cores(),
+        most_jobs=1 if one_writer else None,
+        default=Plan(1, work.BATCH_BYTES, large.PIECE_BYTES),
+    )
 
 
 # -- loads that died --------------------------------------------------------------------------
@@ -227,7 +218,7 @@ def _is_dead(token: str, seconds_left: float) -> bool:
     return seconds_left < -3600
 
 
-def _abandon(store: Store, token: str, error: BaseException) -> None:
+def abandon(store: Store, token: str, error: BaseException) -> None:
     """Clear what this run left open, so that nothing waits for the lease to run out."""
     stopped = isinstance(error, KeyboardInterrupt)
     why = "Stopped by hand." if stopped else f"{error}" or type(error).__name__

@@ -51,7 +51,8 @@ class FileOutcome:
     """What became of one file, or of one container that could not be opened."""
 
     source: str  #: path, and member inside it, e.g. ``day.zip/a.csv``
-    state: str  #: loaded, partly_loaded, duplicate or rejected
+    #: loaded, partly_loaded, duplicate or rejected; dead: its process was killed (``jobs``)
+    state: str
     sha256: str | None = None  #: of the decompressed text; None: never became a file
     file: int | None = None  #: its number in the store; None in a dry run
     delivery: int | None = None  #: its number in the store; None in a dry run
@@ -142,6 +143,11 @@ class LoadSummary:
     def ok(self) -> bool:
         """True when every file is loaded whole or a duplicate."""
         return all(f.ok for f in self.files)
+
+    @property
+    def died(self) -> bool:
+        """True when a process was killed and files are to be loaded again."""
+        return any(f.state == "dead" for f in self.files)
 
     @property
     def findings(self) -> pl.DataFrame:

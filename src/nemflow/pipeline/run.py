@@ -9,7 +9,7 @@ Promises: owns no SQL and no parsing; everything written goes through a sink's s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from nemflow.errors import ArchiveRefused, FileRefused
+from nemflow.errors import FileRefused
 from nemflow.events import FileFinished, LoadPublished, Progress
 from nemflow.mdff.meterdata import MARKET
 from nemflow.pipeline.outcome import NONE_READ, Counts, FileOutcome
@@ -58,6 +58,7 @@ class Run:
         sender: str | None,
         hook: Hook | None,
         progress: ProgressHook | None,
+        bytes_total: int | None = None,
         chunk_bytes: int | None = None,
     ) -> None:
         self.sink = sink
@@ -72,7 +73,7 @@ class Run:
         self._containers: dict[str, int | None] = {}
         self._met: set[str] = set()  #: texts of this run, by hash
         self._told: dict[str, FileOutcome] = {}  #: what became of them
-        self._bytes_total: int | None = None
+        self._bytes_total = bytes_total
         self._bytes_done = 0
         self._days_done = 0
         self._open_top = ""
@@ -250,16 +251,6 @@ class Run:
             self.emit(lambda: LoadPublished("published", seq, at.isoformat(), tuple(loads)))
 
     # -- how far it is ------------------------------------------------------------------------
-
-    def measure(self, given: Iterable[tuple[Path, str] | ArchiveRefused]) -> None:
-        """Add up the bytes that were given, for progress."""
-        if self._progress is None:
-            return
-        self._bytes_total = sum(
-            found[0].stat().st_size
-            for found in given
-            if not isinstance(found, ArchiveRefused) and found[0].is_file()
-        )
 
     def _advance(self, item: Item) -> None:
         """Count the bytes of a file that is done; a container with its first member."""

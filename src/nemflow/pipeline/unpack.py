@@ -68,9 +68,19 @@ def given_files(paths: Iterable[str | Path]) -> list[tuple[Path, str] | ArchiveR
     return every
 
 
-def unpacked(found: Iterable[tuple[Path, str] | ArchiveRefused], limits: Limits) -> Iterator[Item]:
-    """Every text in these files. Close an item when done with it."""
+def unpacked(
+    found: Iterable[tuple[Path, str] | ArchiveRefused],
+    limits: Limits,
+    xml_limits: asexml.XmlLimits = asexml.DEFAULT_LIMITS,
+    *,
+    most_whole: int | None = None,
+) -> Iterator[Item]:
+    """Every text in these files. Close an item when done with it.
+
+    ``most_whole``: texts larger than this are never taken whole.
+    """
     unique = _Names()
+    whole = min(WHOLE_BYTES, most_whole or WHOLE_BYTES)
     for file in found:
         if isinstance(file, ArchiveRefused):
             yield Item(unique(file.source), file.source, Path(file.source), error=file)
@@ -80,9 +90,9 @@ def unpacked(found: Iterable[tuple[Path, str] | ArchiveRefused], limits: Limits)
             if isinstance(member, Refused):
                 yield Item(unique(member.name), top, path, error=member.error)
             elif member.kind == "xml":
-                yield from _payloads(member, top, path, unique)
+                yield from _payloads(member, top, path, unique, xml_limits)
             else:
-                yield _plain(member, top, path, unique)
+                yield _plain(member, top, path, unique, whole)
 
 
 class _Names:
@@ -96,9 +106,9 @@ class _Names:
         return name if count == 1 else self(f"{name} ({count})")
 
 
-def _plain(member: Member, top: str, path: Path, unique: _Names) -> Item:
+def _plain(member: Member, top: str, path: Path, unique: _Names, whole: int) -> Item:
     name = unique(member.name)
-    large = member.size > WHOLE_BYTES
+    large = member.size > whole
     data = member.open() if large else member.read()
     text = Text(name, data, member.sha256, name=member.name.rpartition("/")[2])
     return Item(
@@ -113,11 +123,13 @@ def _plain(member: Member, top: str, path: Path, unique: _Names) -> Item:
     )
 
 
-def _payloads(member: Member, top: str, path: Path, unique: _Names) -> Iterator[Item]:
+def _payloads(
+    member: Member, top: str, path: Path, unique: _Names, limits: asexml.XmlLimits
+) -> Iterator[Item]:
     """The MDFF texts in one aseXML message."""
     try:
         with member, member.open() as stream:
-            message = asexml.read_message(stream, source=member.name)
+            message = asexml.read_message(stream, source=member.name, limits=limits)
     except FileRefused as error:
         yield Item(unique(member.name), top, path, error=error)
         return
