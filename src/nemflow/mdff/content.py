@@ -101,6 +101,17 @@ _SCHEMA = schema_of(
 )
 
 
+def hashes_of(form: pl.DataFrame) -> pl.Series:
+    """The content hash of days already in canonical form, to compare it with what is kept.
+
+    Args:
+        form: ``ints`` (JSON array text), ``uom``, ``interval_minutes``, ``scale``,
+            ``quality_method`` (flag and method as one), ``reason_code``, ``reason_text``,
+            ``spans_json``.
+    """
+    return pl.Series("content_hash", _hashes(form), dtype=pl.String)
+
+
 def _without_withdrawn(days: pl.DataFrame) -> pl.Series:
     """The values, null where the withdrawn flag N says that none is known (spec 5.5)."""
     values = days["values"]

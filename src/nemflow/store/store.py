@@ -56,18 +56,23 @@ def open_store(url: str | None = None, *, create: bool = True, pool: Pool | None
         StoreBusy: another process holds the write lock for longer than the busy timeout.
         StoreFull: no space for a new store.
     """
-    backend = backend_for(_url(url), pool)
+    backend = backend_of(url, pool)
     backend.open(create=create)
     return Store(backend)
 
 
 def upgrade_store(url: str | None = None, *, pool: Pool | None = None) -> list[str]:
     """Bring an older schema up to date; returns the revisions applied, oldest first."""
-    backend = backend_for(_url(url), pool)
+    backend = backend_of(url, pool)
     try:
         return backend.upgrade()
     finally:
         backend.close()
+
+
+def backend_of(url: str | None, pool: Pool | None = None) -> Backend:
+    """The engine for a URL or path, not opened yet."""
+    return backend_for(_url(url), pool)
 
 
 def _url(given: str | None) -> sa.URL:
