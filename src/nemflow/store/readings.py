@@ -110,14 +110,18 @@ def intervals(days: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     midnight = pl.col("day").cast(pl.Datetime("us")).cast(pl.Int64) - _MIDNIGHT_US
     opens = midnight + first * step
     closes = opens + pl.col("values").list.len().cast(pl.Int64) * step
-    frame = frame.with_columns(
-        pl.int_ranges(opens, closes, step).alias("interval_start"), value=pl.col("values")
+    told = [name for name in RAW if name in frame.columns]  # what each interval repeats
+    frame = frame.select(
+        *told,
+        pl.int_ranges(opens, closes, step).alias("interval_start"),
+        pl.col("values").alias("value"),
     ).explode("interval_start", "value", empty_as_null=False)
-    return frame.select(
+    return frame.with_columns(
         pl.col("interval_start").cast(STAMP),
         (pl.col("interval_start") + step).cast(STAMP).alias("interval_end"),
-        *(name for name in RAW if name not in ("interval_start", "interval_end")),
-    ).select(RAW).cast({"reason_code": pl.Int16, "interval_minutes": pl.UInt16}), scale
+        pl.col("reason_code").cast(pl.Int16),
+        pl.col("interval_minutes").cast(pl.UInt16),
+    ).select(RAW), scale
 
 
 def scaled_values(days: pl.DataFrame) -> tuple[pl.Series, int]:
@@ -158,15 +162,23 @@ def _exact(days: pl.DataFrame, scale: int) -> pl.DataFrame:
 
 
 def _spans(text: pl.Series) -> pl.Series:
-    """JSON rows of 400s as lists of structs."""
+    """JSON rows of 400s as lists of structs. Most days have none; equal texts are read once."""
+    none = pl.lit([], dtype=pl.List(SPAN))
+    days = pl.DataFrame({"text": text}).with_row_index("place")
+    told = days.filter(pl.col("text") != "[]")
+    if told.is_empty():
+        return days.with_columns(spans=none)["spans"]
+    read = {each: json.loads(each) for each in told["text"].unique()}
+    rows = [(place, *row) for place, each in told.iter_rows() for row in read[each]]
     names = [field.name for field in SPAN.fields]
-    decoded = [
-        []
-        if json_text == "[]"
-        else [dict(zip(names, row, strict=True)) for row in json.loads(json_text)]
-        for json_text in text
-    ]
-    return pl.Series("spans", decoded, dtype=pl.List(SPAN))
+    types = {"place": pl.UInt32, **{field.name: field.dtype for field in SPAN.fields}}
+    lists = (
+        pl.DataFrame(rows, schema=types, orient="row")
+        .group_by("place", maintain_order=True)
+        .agg(spans=pl.struct(names))
+    )
+    joined = days.join(lists, on="place", how="left", maintain_order="left")
+    return joined.select(pl.col("spans").fill_null(none)).to_series()
 
 
 def decimals(frame: pl.DataFrame, scale: int, name: str = "value") -> pl.DataFrame:
