@@ -1,8 +1,8 @@
-"""What is measured on PostgreSQL: our load beside the server's own COPY and beside an upsert table.
+"""What is measured on PostgreSQL: our load beside the server's own COPY, and an upsert table.
 
-Run as ``python postgres.py TASK FILE... --warm-up FILE``; the server's URL is in BENCH_POSTGRES. Each
-task makes a database of its own and drops it. Prints one JSON object as stopwatch.py does, and
-``disk``: the bytes of the day tables and their indexes.
+Run as ``python postgres.py TASK FILE... --warm-up FILE``; the server's URL is in BENCH_POSTGRES.
+Each task makes a database of its own and drops it. Prints one JSON object as stopwatch.py does,
+and ``disk``: the bytes of the tables that hold the readings, and their indexes.
 
 load      everything included: from the file to the published load (``load2``: two processes)
 copy      the very rows a load appends, already encoded, by binary COPY into the same empty tables:
@@ -115,7 +115,7 @@ def measured_copy(paths: list[str], warm_up: str) -> dict[str, Any]:
         backend = store.backend
         assert isinstance(backend, PostgresBackend)  # noqa: S101 - for the type checker
         for table in (day_content, day_claim):
-            backend._months.make(table, days)  # noqa: SLF001 - a load makes them by itself
+            backend._months.make(table, days)  # a load makes them by itself
         gc.collect()
         with psycopg.connect(url) as conn, conn.cursor() as cursor:
             start = time.perf_counter()
@@ -165,7 +165,8 @@ def measured_upsert(paths: list[str], warm_up: str) -> dict[str, Any]:
             if path != warm_up:
                 seconds += time.perf_counter() - start
                 readings += frame.height
-        return {"seconds": seconds, "readings": readings, "disk": disk(url, "reading")}
+        # counted in days, as a load does
+        return {"seconds": seconds, "readings": readings // 288, "disk": disk(url, "reading")}
 
 
 def main() -> None:

