@@ -116,6 +116,7 @@ def test_every_table_and_column_says_what_it_is():
     for table in metadata.sorted_tables:
         assert table.comment
         assert [column.name for column in table.columns if not column.comment] == []
+        assert f"    {table.name} " in page or f" {table.name} : " in page, "not in the diagram"
     assert page.endswith(reference.markdown()), "write it anew from nemflow.store.reference"
 
 
