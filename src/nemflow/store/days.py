@@ -43,6 +43,15 @@ _CLAIM_COLUMNS = [column.name for column in day_claim.columns]
 STANDING_COLUMNS = [
     day_claim.c[name] for name in (*KEY, *SORT_KEY, "load", "line", "quality", "nmi_configuration")
 ]
+#: See ``Backend.glance``.
+GLANCE = {
+    "nmi": day_claim.c.nmi.type,
+    "final": sa.Boolean(),
+    "actual": sa.Boolean(),
+    "least": sa.Text(),
+    "most": sa.Text(),
+    "suffixes": sa.Text(),
+}
 #: So many lines as one statement takes.
 _LINES = 500
 
@@ -64,6 +73,20 @@ class Met:
     def nothing(self) -> bool:
         """Whether there is no claim at all on the incoming keys."""
         return self.contents.width == 0
+
+
+def runs(keys: pl.DataFrame) -> pl.DataFrame:
+    """Keys as runs of consecutive days per NMI: (nmi, first, last)."""
+    days = keys.select("nmi", "day").unique().sort("nmi", "day")
+    starts = (pl.col("nmi") != pl.col("nmi").shift()) | (
+        pl.col("day").diff() != pl.duration(days=1)
+    )
+    return (
+        days.with_columns(starts.fill_null(value=True).cum_sum().alias("run"))
+        .group_by("run", maintain_order=True)
+        .agg(pl.col("nmi").first(), first=pl.col("day").min(), last=pl.col("day").max())
+        .drop("run")
+    )
 
 
 def met_in(claims: pl.DataFrame, own: Collection[int], key: Sequence[str] = KEY) -> Met:

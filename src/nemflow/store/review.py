@@ -60,6 +60,38 @@ def best(claims: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     return ranked.unique(key, keep="first", maintain_order=True)
 
 
+def suspects(incoming: pl.DataFrame, stands: pl.DataFrame) -> pl.Series:
+    """NMIs of which a change may have to be told, by what stands at a glance.
+
+    An NMI is cleared when nothing final stands; when nothing actual stands, or only actual
+    arrives; when all configurations are one; and when each stream that stands arrives for each of
+    the days.
+    """
+    arrives = incoming.group_by("nmi").agg(
+        pl.col("day").n_unique().alias("days"),
+        (pl.col("quality") != "A").any().alias("other"),
+        pl.col("nmi_configuration").min().alias("from"),
+        pl.col("nmi_configuration").max().alias("to"),
+        pl.col("suffix").unique().alias("given"),
+        pl.col("suffix").n_unique().alias("streams"),
+        pl.struct("day", "suffix").n_unique().alias("stream_days"),
+        pl.col("load").n_unique().alias("loads"),
+    )
+    both = arrives.join(stands, on="nmi", how="inner")
+    whole = pl.col("stream_days") == pl.col("days") * pl.col("streams")
+    left_out = pl.col("suffixes").str.split(",").list.set_difference("given").list.len() > 0
+    one = pl.min_horizontal("from", "least") == pl.max_horizontal("to", "most")
+    odd = (
+        pl.col("final")
+        | (pl.col("actual") & pl.col("other"))
+        | ~one.fill_null(value=True)
+        | left_out
+        | ~whole
+        | (pl.col("loads") > 1)
+    )
+    return both.filter(odd)["nmi"]
+
+
 def changes(
     standing: pl.DataFrame, incoming: pl.DataFrame, key: Sequence[str] = KEY
 ) -> pl.DataFrame:

@@ -99,6 +99,15 @@ def services(conn: sa.Connection, backend: Backend, nmis: Collection[str]) -> pl
     return pl.concat(parts)
 
 
+def with_services(conn: sa.Connection, nmis: Collection[str]) -> pl.Series:
+    """Those of these NMIs that have any service event."""
+    found: list[str] = []
+    for some in _some(sorted(nmis)):
+        asked = sa.select(service_event.c.nmi).where(service_event.c.nmi.in_(some)).distinct()
+        found += conn.execute(asked).scalars()
+    return pl.Series("nmi", found, dtype=pl.String)
+
+
 def any_services(conn: sa.Connection) -> bool:
     """Whether the store has any 500 or 550: most have none."""
     return conn.execute(sa.select(service_event.c.load).limit(1)).first() is not None

@@ -68,18 +68,41 @@ class Watch:
             return pl.DataFrame(schema=review.FOUND)
         named = [name for name in CLAIM if name != "quality"]
         incoming = judged.select(*KEY, *named, "conflict", quality="weakest").cast(_LINE)
+        in_conflict = incoming.filter("conflict")
+        found = [review.conflicts(in_conflict, self._claims(in_conflict))]
+        suspects = self._suspects(incoming, alone=alone)
+        if not suspects.is_empty():
+            some = incoming.filter(pl.col("nmi").is_in(suspects.implode()))
+            found += self._changes(some, own)
+        return pl.concat(found)
+
+    def _changes(self, incoming: pl.DataFrame, own: Collection[int]) -> list[pl.DataFrame]:
+        """What has changed of the days of these NMIs."""
         standing = self._standing(incoming, own)
         changed = review.changes(standing, incoming)
         self._changed.append(changed.select("nmi", *_PARENT, "suffix", "day", *_HASHES))
-        claimed = incoming.select(*KEY, "load")
-        in_conflict = incoming.filter("conflict")
-        return pl.concat(
-            [
-                review.of_changes(changed, self._today, self._after_days),
-                review.missing_channels(changed, standing, claimed),
-                review.conflicts(in_conflict, self._claims(in_conflict)),
-            ]
-        )
+        return [
+            review.of_changes(changed, self._today, self._after_days),
+            review.missing_channels(changed, standing, incoming.select(*KEY, "load")),
+        ]
+
+    def _suspects(self, incoming: pl.DataFrame, *, alone: bool) -> pl.Series:
+        """NMIs of which anything may have to be told; a glance clears most of a usual delivery."""
+        doubled = incoming.filter(incoming.select(KEY).is_duplicated())
+        suspects = [doubled["nmi"].unique()]
+        conn, backend = self._conn, self._backend
+        if conn is not None and backend is not None and not alone:
+            stands = backend.glance(conn, incoming.select("nmi", "day"))
+            suspects.append(review.suspects(incoming, stands))
+            if review_events.any_services(conn):
+                suspects.append(review_events.with_services(conn, incoming["nmi"].unique()))
+        if self._imagined is not None:
+            suspects.append(
+                self._imagined.days_of(incoming, ["nmi", "day"])["nmi"].unique()
+                if not self._imagined.days.is_empty()
+                else doubled["nmi"].head(0)
+            )
+        return pl.concat(suspects).unique()
 
     def _standing(self, incoming: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
         """The winners before, of all streams of the NMI-days."""

@@ -102,6 +102,13 @@ class Backend(Protocol):
         ``own`` are the loads of this run.
         """
 
+    def glance(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
+        """What stands on the given NMI-days (nmi, day), one row per NMI: cheap, no winners.
+
+        Columns: nmi, final, actual Boolean (a claim has weakest quality F, A), least, most (of
+        NMIConfiguration), suffixes (joined by commas).
+        """
+
     def standing(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
         """The current claim of every stream of the given NMI-days (nmi, day), set-based.
 

@@ -34,7 +34,7 @@ from nemflow.store.backends import codec
 from nemflow.store.backends.faults_postgres import explained
 from nemflow.store.backends.partitions import Months
 from nemflow.store.backends.pool import Pool
-from nemflow.store.days import KEY, STANDING_COLUMNS, Met, met_in
+from nemflow.store.days import GLANCE, KEY, STANDING_COLUMNS, Met, met_in, runs
 from nemflow.store.tables import (
     MARKET_OFFSET,
     PARTITIONED,
@@ -59,6 +59,7 @@ _LOCK = 0x6E656D66 << 8
 _LOCK_SCHEMA = _LOCK + 1  #: + 2: ``partitions.py``
 _LOCK_IDS = _LOCK + 3
 _LOCK_TEXTS = _LOCK + 4
+_SCHEMA_LOCK_SECONDS = 2  #: so long a change of the schema waits for a table, and holds others up
 _TEXTS_LOCKED = 200  #: with up to 30 loaders at once this fits the server's default lock table
 
 
@@ -101,12 +102,16 @@ class PostgresBackend:
         """See ``Backend.upgrade``. Whoever comes second waits, and finds it done."""
         from nemflow.store import schema
 
-        with self.writing() as conn:
+        def work(conn: sa.Connection) -> list[str]:
             conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK_SCHEMA,))
             found = self._schema()
             if found is not None and found not in schema.revisions():
                 self._refuse(found)
+            # a lock that is waited for holds up everybody behind it: rather give way, and try again
+            conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{_SCHEMA_LOCK_SECONDS}s'")
             return schema.upgrade(conn)
+
+        return self.transact(work)
 
     def _schema(self) -> str | None:
         with self.reading() as conn:
@@ -324,23 +329,26 @@ class PostgresBackend:
         return int(seq), at.astimezone(MARKET_OFFSET)
 
     def claims_of(self, conn: sa.Connection, keys: pl.DataFrame) -> pl.DataFrame:
-        """See ``Backend.claims_of``: one index search per key, in the order of the index."""
-        from nemflow.store.backends import pgcopy
-
+        """See ``Backend.claims_of``: runs of consecutive days, each one range of the key index."""
         types = {column.name: column.type for column in (*_CLAIM_COLUMNS, load.c.state)}
-        wanted = keys.select("nmi", "day", "suffix").sort("nmi", "day", "suffix")
-        conn.exec_driver_sql(_WANTED)
-        columns = [day_claim.c[name] for name in ("nmi", "day", "suffix")]
+        spans = runs(keys)
+        given = tuple(spans[name].to_list() for name in ("nmi", "first", "last"))
         with _driver(conn).cursor() as cursor:
-            with cursor.copy("COPY wanted FROM STDIN WITH (FORMAT binary)") as copy:
-                copy.write(pgcopy.encode(wanted, columns))
-            rows = cursor.execute(_CLAIMS_OF).fetchall()
-            cursor.execute("TRUNCATE wanted")
-        return _frame(rows, types)
+            rows = cursor.execute(_CLAIMS_OF, given).fetchall()
+        found = _frame(rows, types)
+        return found.join(keys, on=KEY, how="semi") if rows else found
 
     def met(self, conn: sa.Connection, days: pl.DataFrame, own: Collection[int]) -> Met:
         """See ``Backend.met``."""
         return met_in(self.claims_of(conn, days.select(KEY).unique()), own)
+
+    def glance(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
+        """See ``Backend.glance``."""
+        spans = runs(days)
+        given = tuple(spans[name].to_list() for name in ("nmi", "first", "last"))
+        with _driver(conn).cursor() as cursor:
+            rows = cursor.execute(_GLANCE, given).fetchall()
+        return _frame(rows, GLANCE)
 
     def standing(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
         """See ``Backend.standing``."""
@@ -362,18 +370,24 @@ _CLAIM_COLUMNS = [
     day_claim.c[name]
     for name in ("nmi", "day", "suffix", "version_at", "file_at", "content_hash", "load")
 ]
-_WANTED = """
-CREATE TEMPORARY TABLE IF NOT EXISTS wanted (
-  nmi text COLLATE "C" NOT NULL, day date NOT NULL, suffix text COLLATE "C" NOT NULL
-) ON COMMIT DELETE ROWS
-"""
 _CLAIMS_OF = """
-SELECT w.nmi, w.day, w.suffix, c.version_at, c.file_at, c.content_hash, c.load, l.state
-FROM wanted AS w
+SELECT c.nmi, c.day, c.suffix, c.version_at, c.file_at, c.content_hash, c.load, l.state
+FROM unnest(%s::text[], %s::date[], %s::date[]) AS w (nmi, first, last)
 CROSS JOIN LATERAL (
-  SELECT version_at, file_at, content_hash, load FROM day_claim AS d
-  WHERE d.nmi = w.nmi AND d.day = w.day AND d.suffix = w.suffix OFFSET 0) AS c
+  SELECT d.nmi, d.day, d.suffix, d.version_at, d.file_at, d.content_hash, d.load
+  FROM day_claim AS d
+  WHERE d.nmi = w.nmi COLLATE "C" AND d.day BETWEEN w.first AND w.last OFFSET 0) AS c
 JOIN load AS l ON l.id = c.load
+"""
+_GLANCE = """
+SELECT w.nmi, bool_or(c.quality = 'F'), bool_or(c.quality = 'A'), min(c.nmi_configuration),
+  max(c.nmi_configuration), string_agg(DISTINCT c.suffix, ',')
+FROM unnest(%s::text[], %s::date[], %s::date[]) AS w (nmi, first, last)
+CROSS JOIN LATERAL (
+  SELECT d.quality, d.nmi_configuration, d.suffix
+  FROM day_claim AS d JOIN load AS l ON l.id = d.load
+  WHERE d.nmi = w.nmi COLLATE "C" AND d.day BETWEEN w.first AND w.last AND l.state = 'published'
+) AS c GROUP BY w.nmi
 """
 _STANDING = f"""
 SELECT {", ".join(f"c.{column.name}" for column in STANDING_COLUMNS)}

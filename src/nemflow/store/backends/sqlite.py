@@ -33,7 +33,7 @@ from nemflow.errors import (
 )
 from nemflow.store.backends import codec
 from nemflow.store.backends.pool import Pool
-from nemflow.store.days import KEY, SORT_KEY, STANDING_COLUMNS, Met
+from nemflow.store.days import GLANCE, KEY, SORT_KEY, STANDING_COLUMNS, Met, runs
 from nemflow.store.tables import MARKET_OFFSET, SCHEMA_REVISION, clock, day_claim, day_content, load
 
 T = TypeVar("T")
@@ -278,15 +278,15 @@ class SqliteBackend:
         """See ``Backend.claims_of``: runs of consecutive days, each one range of the key index."""
         columns = [*_CLAIM_COLUMNS, load.c.state]
         types = {column.name: column.type for column in columns}
-        runs = json.dumps(codec.to_text(_runs(keys)).rows(), separators=(",", ":"))
-        rows = conn.exec_driver_sql(_CLAIMS_OF, (runs,)).fetchall()
+        spans = json.dumps(codec.to_text(runs(keys)).rows(), separators=(",", ":"))
+        rows = conn.exec_driver_sql(_CLAIMS_OF, (spans,)).fetchall()
         found = codec.from_rows(rows, types)
         return found.join(keys, on=["nmi", "day", "suffix"], how="semi") if rows else found
 
     def met(self, conn: sa.Connection, days: pl.DataFrame, own: Collection[int]) -> Met:
         """See ``Backend.met``. Days that meet nothing at all, the common case, cost one look."""
-        runs = json.dumps(codec.to_text(_runs(days)).rows(), separators=(",", ":"))
-        if conn.exec_driver_sql(_ANY_CLAIM, (runs,)).first() is None:
+        spans = json.dumps(codec.to_text(runs(days)).rows(), separators=(",", ":"))
+        if conn.exec_driver_sql(_ANY_CLAIM, (spans,)).first() is None:
             return Met(pl.DataFrame(), pl.DataFrame())
         incoming = json.dumps(codec.to_text(days.unique()).rows(), separators=(",", ":"))
         loads = json.dumps(sorted(own))
@@ -301,6 +301,12 @@ class SqliteBackend:
             found(_SAME_CONTENT, (*KEY, "content_hash", "stands", "known")),
             found(_SAME_STAMP, (*KEY, *SORT_KEY, "stands", "mine")),
         )
+
+    def glance(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
+        """See ``Backend.glance``."""
+        spans = json.dumps(codec.to_text(runs(days)).rows(), separators=(",", ":"))
+        rows = conn.exec_driver_sql(_GLANCE, (spans,)).fetchall()
+        return codec.from_rows(rows, GLANCE)
 
     def standing(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
         """See ``Backend.standing``."""
@@ -346,6 +352,15 @@ CROSS JOIN day_claim AS c ON c.nmi = json_extract(run.value, '$[0]')
   AND c.day BETWEEN json_extract(run.value, '$[1]') AND json_extract(run.value, '$[2]')
 LIMIT 1
 """
+_GLANCE = """
+SELECT c.nmi, max(c.quality = 'F'), max(c.quality = 'A'), min(c.nmi_configuration),
+  max(c.nmi_configuration), group_concat(DISTINCT c.suffix)
+FROM json_each(?) AS run
+CROSS JOIN day_claim AS c ON c.nmi = json_extract(run.value, '$[0]')
+  AND c.day BETWEEN json_extract(run.value, '$[1]') AND json_extract(run.value, '$[2]')
+CROSS JOIN load AS l ON l.id = c.load
+WHERE l.state = 'published' GROUP BY c.nmi
+"""
 _STANDING = f"""
 WITH wanted AS MATERIALIZED (
   SELECT json_extract(value, '$[0]') AS nmi, json_extract(value, '$[1]') AS day FROM json_each(?))
@@ -387,20 +402,6 @@ CROSS JOIN day_claim AS c ON c.nmi = i.nmi AND c.day = i.day AND c.suffix = i.su
 CROSS JOIN load AS l ON l.id = c.load
 GROUP BY 1, 2, 3, 4, 5, 6
 """  # noqa: S608 - no outside text
-
-
-def _runs(keys: pl.DataFrame) -> pl.DataFrame:
-    """Keys as runs of consecutive days per NMI: (nmi, first, last)."""
-    days = keys.select("nmi", "day").unique().sort("nmi", "day")
-    starts = (pl.col("nmi") != pl.col("nmi").shift()) | (
-        pl.col("day").diff() != pl.duration(days=1)
-    )
-    return (
-        days.with_columns(starts.fill_null(value=True).cum_sum().alias("run"))
-        .group_by("run", maintain_order=True)
-        .agg(pl.col("nmi").first(), first=pl.col("day").min(), last=pl.col("day").max())
-        .drop("run")
-    )
 
 
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
