@@ -120,8 +120,8 @@ def test_no_more_than_half_of_the_free_memory_is_planned_for(free, cores, files)
     assert got.chunk_bytes <= DEFAULT.chunk_bytes
     assert got.batch_bytes <= DEFAULT.batch_bytes
     processes = got.jobs + (got.jobs > 1)
-    needed = processes * PROCESS_BYTES + got.jobs * PER_BYTE * got.chunk_bytes
-    assert needed <= free * MIB // 2
+    assert got.needed == processes * PROCESS_BYTES + got.jobs * PER_BYTE * got.chunk_bytes
+    assert got.needed <= free * MIB // 2
 
 
 def test_a_tiny_machine_still_loads_in_the_smallest_pieces() -> None:

@@ -75,6 +75,7 @@ def _lines(ctx: typer.Context, db: str | None) -> Iterator[Line]:
     for key, origin in sorted(chosen.origin.items()):
         if origin != str(chosen.file):
             yield _line("ok", f"setting {key}", f"from the {origin}")
+    yield from _memory(chosen)
     yield from _store(chosen)
 
 
@@ -96,6 +97,25 @@ def _packages() -> Iterator[Line]:
         else:
             install = f"Only for {purpose}: pip install 'nemflow[{extra}]'"
             yield _line("ok", f"extra {extra}", "not installed", install)
+
+
+def _memory(chosen: Settings) -> Iterator[Line]:
+    """What is free, the limit that counts, and how a large load would be divided."""
+    from nemflow.pipeline.loading import plan_of
+
+    memory, plan = plan_of(chosen.sizes, one_writer=sqlite_path(chosen.db) is not None)
+    limit = f", limit {wording.size(memory.limit)}" if memory.limit is not None else ""
+    free = f"{wording.size(memory.free)} free ({memory.source}{limit})"
+    yield _line("ok", "memory", free)
+    divided = (
+        f"{wording.count(plan.jobs, 'process', 'processes')}, pieces of "
+        f"{wording.size(plan.chunk_bytes)}, batches of {wording.size(plan.batch_bytes)}"
+    )
+    if plan.needed > memory.free // 2:
+        todo = "That is more than half of what is free: make room, or set load.* lower."
+        yield _line("warn", "a large load", divided, todo)
+    else:
+        yield _line("ok", "a large load", divided)
 
 
 def _store(chosen: Settings) -> Iterator[Line]:

@@ -29,9 +29,9 @@ from nemflow.pipeline.dry import DrySink
 from nemflow.pipeline.outcome import LoadSummary
 from nemflow.pipeline.reviewing import Told
 from nemflow.pipeline.sinks import StoreSink
-from nemflow.pipeline.sizing import Plan, Sizes, cores, free_memory, plan
+from nemflow.pipeline.sizing import Memory, Plan, Sizes, cores, free_memory, plan
 from nemflow.pipeline.unpack import given_files
-from nemflow.pipeline.work import Given, How, load_given, size_of
+from nemflow.pipeline.work import How, load_given, size_of
 from nemflow.store import leases
 from nemflow.store.review import AFTER_DAYS
 from nemflow.store.tables import MARKET_OFFSET
@@ -120,7 +120,11 @@ def load(
         sink = DrySink(store, moment, review_after)
     told = Told(store, sink)
     size = size_of(given)
-    chosen = _plan(store, Sizes(jobs, batch_bytes, chunk_bytes), given, size, dry_run=dry_run)
+    _, chosen = plan_of(
+        Sizes(jobs, batch_bytes, chunk_bytes),
+        one_writer=store is None or dry_run or store.backend.pool is None,
+        files=min(len(given), -(-size // WORTH_A_PROCESS)),
+    )
     how = How(
         profile=profile,
         limits=limits or Limits(),
@@ -156,17 +160,21 @@ def load(
     )
 
 
-def _plan(store: Store | None, sizes: Sizes, given: Given, size: int, *, dry_run: bool) -> Plan:
-    """How this load is divided."""
-    one_writer = store is None or dry_run or store.backend.pool is None
-    return plan(
+def plan_of(sizes: Sizes, *, one_writer: bool, files: int | None = None) -> tuple[Memory, Plan]:
+    """The memory that is free, and how a load of so many files (None: many) is divided.
+
+    ``one_writer``: the store takes one loader at a time.
+    """
+    memory = free_memory()
+    chosen = plan(
         sizes,
-        free_memory(),
-        files=min(len(given), -(-size // WORTH_A_PROCESS)),
+        memory,
+        files=cores() if files is None else files,
         cores=cores(),
         most_jobs=1 if one_writer else None,
         default=Plan(1, work.BATCH_BYTES, large.PIECE_BYTES),
     )
+    return memory, chosen
 
 
 # -- loads that died --------------------------------------------------------------------------

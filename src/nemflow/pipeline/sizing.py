@@ -55,6 +55,13 @@ class Plan:
     batch_bytes: int
     chunk_bytes: int
 
+    @property
+    def needed(self) -> int:
+        """About how much memory it takes, in bytes."""
+        processes = self.jobs + 1 if self.jobs > 1 else 1
+        largest = max(self.batch_bytes, self.chunk_bytes)
+        return processes * PROCESS_BYTES + self.jobs * PER_BYTE * largest
+
 
 def free_memory(root: Path = Path("/")) -> Memory:
     """The memory that is free: the least of what the machine and each cgroup above us allow.

@@ -57,7 +57,11 @@ def open_store(url: str | None = None, *, create: bool = True, pool: Pool | None
         StoreFull: no space for a new store.
     """
     backend = backend_of(url, pool)
-    backend.open(create=create)
+    try:
+        backend.open(create=create)
+    except BaseException:
+        backend.close()
+        raise
     return Store(backend)
 
 
