@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nemflow.errors import NotFound, UsageError
 from nemflow.pipeline import load, redo, undo
-from nemflow.store import known, ledger
+from nemflow.store import known, ledger, open_store, takes
 
 NMI = "SASMPL0001"
 OTHER = "SASMPL0002"
@@ -110,8 +116,10 @@ def test_a_take_without_bounds_or_streams_covers_what_comes_later(store, put, ne
     assert [(row[0], row[2]) for row in told(store)] == [("E1", "new"), ("E1", "new")]
 
 
-def test_the_last_take_of_a_day_counts(store, put, nem12, a_day):
+@pytest.mark.parametrize("by_nmi", [False, True])
+def test_the_last_take_of_a_day_counts(store, put, nem12, a_day, monkeypatch, by_nmi):  # noqa: PLR0917
     """Overlapping ranges, a later one of one day only, and one of every NMI beside it."""
+    monkeypatch.setattr(takes, "_DAYS_PER_NMI", -1 if by_nmi else 10**6)
     days = [a_day(day=f"2025030{n}") for n in (1, 2, 3)]
     load(store, put("a.csv", nem12(*days)))
     for frame in (export := store.export(consumer="billing")):
@@ -140,8 +148,10 @@ def test_a_take_of_an_old_state_counts_too(store, put, nem12, a_day):
     assert store.consumers("billing")["seq"].to_list() == [1, 2]
 
 
-def test_since_and_nmi_narrow_the_list(store, put, nem12, a_day):
+@pytest.mark.parametrize("by_nmi", [False, True])
+def test_since_and_nmi_narrow_the_list(store, put, nem12, a_day, monkeypatch, by_nmi):  # noqa: PLR0917
     """Only what a later commit touched; only these NMIs; still compared with what was taken."""
+    monkeypatch.setattr(takes, "_DAYS_PER_NMI", -1 if by_nmi else 10**6)
     load(store, put("a.csv", nem12(a_day(), a_day(nmi=OTHER))))
     take(store)
     take(store, OTHER)
@@ -183,8 +193,6 @@ def test_a_commit_between_read_and_record_is_told_as_a_change(
     store, put, nem12, a_day, monkeypatch
 ):
     """The take has the number of the snapshot that answered, not of the moment it is recorded."""
-    from nemflow.store import takes
-
     load(store, put("a.csv", nem12(a_day())))
     real = takes.record
 
@@ -221,6 +229,88 @@ def test_totals_beyond_64_bits_stay_exact(store, put, nem12, a_day):
     (row,) = told(store)
     assert row[3] == Decimal("4.8")
     assert row[4] == Decimal(long) + 47 * Decimal("0.0000000000001")
+
+
+#: What may happen: a load of some days, an undo or redo of a delivery, a take of a range.
+happenings = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("load"),
+            st.sets(st.tuples(st.sampled_from([NMI, OTHER]), st.integers(1, 3)), min_size=1),
+            st.integers(1, 3),
+            st.integers(1, 4),
+        ),
+        st.tuples(st.just("undo"), st.integers(1, 4)),
+        st.tuples(st.just("redo"), st.integers(1, 4)),
+        st.tuples(
+            st.just("take"),
+            st.sampled_from([NMI, OTHER, None]),
+            st.integers(1, 3),
+            st.integers(1, 3),
+        ),
+    ),
+    min_size=4,
+    max_size=9,
+)
+
+
+def current(store) -> dict[tuple[str, int], Decimal]:
+    """NMI and day of the month -> the one value of that day."""
+    frame = pl.concat(store.export())
+    return {(nmi, day.day): v for nmi, day, v in frame.select("nmi", "day", "value").iter_rows()}
+
+
+@given(what=happenings)
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_whatever_happens_the_list_is_what_a_plain_notebook_says(empty_store, nem12, a_day, what):
+    """A model notes what billing took, day by day; the list is where it differs from now."""
+    notebook: dict[tuple[str, int], Decimal | None] = {}
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        shutil.copy(empty_store, folder / "store.db")
+        store = stack.enter_context(open_store(str(folder / "store.db")))
+        load(store, _file(folder, "0", nem12(a_day(), a_day(nmi=OTHER))))
+        store.readings(NMI, FIRST, FIRST, consumer="billing")
+        notebook[NMI, 1] = Decimal(1)
+        for turn, (act, *rest) in enumerate(what, 1):
+            if act == "load":
+                days, value, stamp = rest
+                told_days = [
+                    a_day(
+                        nmi=nmi, day=f"2025030{n}", value=str(value), update=f"2025040{stamp}000000"
+                    )
+                    for nmi, n in sorted(days)
+                ]
+                text = nem12(*told_days, file_at=f"2025050{turn}0000")
+                load(store, _file(folder, str(turn), text))
+            elif act == "take":
+                nmi, first, last = rest
+                span = date(2025, 3, min(first, last)), date(2025, 3, max(first, last))
+                taking = store.export(*span, nmi=nmi, consumer="billing")
+                for _ in taking:
+                    pass
+                taking.taken()
+                now = current(store)
+                for key in [(n, d) for n in (NMI, OTHER) for d in (1, 2, 3)]:
+                    if nmi in (None, key[0]) and span[0].day <= key[1] <= span[1].day:
+                        notebook[key] = now.get(key)
+            else:
+                with contextlib.suppress(NotFound, UsageError):
+                    (undo if act == "undo" else redo)(store, rest[0])
+        now = current(store)
+        wanted = {key for key, held in notebook.items() if held != now.get(key)}
+        listed = store.changes("billing").select("nmi", "day").iter_rows()
+        assert {(nmi, day.day) for nmi, day in listed} == wanted
+
+
+def _file(folder: Path, name: str, text: bytes) -> Path:
+    path = folder / f"{name}.csv"
+    path.write_bytes(text)
+    return path
 
 
 # -- as known on, for ever ------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from nemflow.store.tables import (
     consumer_range,
     consumer_take,
     day_claim,
+    load,
     load_event,
 )
 
@@ -44,6 +45,8 @@ _NAME_LENGTH = 100
 #: NMIs looked for in one statement: few enough that the index of the key serves when they are
 #: few among many changes, and that of the load when the changes are few.
 _NMIS_AT_ONCE = 500
+#: Up to so many days committed per NMI that was asked for, they are looked at without naming NMIs.
+_DAYS_PER_NMI = 20
 
 
 def checked_name(consumer: str) -> str:
@@ -161,7 +164,11 @@ def changed(
     """
     now = known.last_seq(conn)
     ranges = _ranges(conn, backend, consumer, nmis)
-    touched = [_touched(conn, backend, some, since, nmis) for some in _parts(ranges)]
+    few = _few(conn, ranges)
+    touched = [
+        _touched(conn, backend, some, since, nmis, whole=few)
+        for some in ([ranges] if few else _parts(ranges))
+    ]
     days = pl.concat([_no_days().select(*KEY, "changed_seq"), *touched])
     days = (
         _last_takes(days.group_by(KEY).agg(pl.col("changed_seq").max()), ranges)
@@ -239,6 +246,15 @@ def _ranges(
     return found
 
 
+def _few(conn: sa.Connection, ranges: pl.DataFrame) -> bool:
+    """Whether so little was committed since that to look at all of it beats looking NMI by NMI."""
+    oldest = int(ranges["seq"].min() or 0)  # type: ignore[arg-type]
+    days = sa.func.sum(load.c.days_stored + load.c.days_unchanged)
+    since = sa.select(days).join(load_event, load_event.c.load == load.c.id)
+    committed = conn.execute(since.where(load_event.c.seq > oldest)).scalar()
+    return int(committed or 0) <= _DAYS_PER_NMI * ranges["nmi"].n_unique()
+
+
 def _parts(ranges: pl.DataFrame) -> list[pl.DataFrame]:
     """Ranges of every NMI together; the others by some hundred NMIs, alike in age."""
     every = ranges.filter(pl.col("nmi").is_null())
@@ -257,8 +273,12 @@ def _touched(
     ranges: pl.DataFrame,
     since: int,
     nmis: Collection[str] | None,
+    *,
+    whole: bool = False,
 ) -> pl.DataFrame:
     """Days within these ranges' bounds that a later commit said anything about.
+
+    ``whole``: of every NMI (of ``nmis``), not only of those in the ranges.
 
     Columns: KEY and ``changed_seq``, the last commit that did.
     """
@@ -276,7 +296,7 @@ def _touched(
         question = question.where(columns.day >= ranges["first"].min())
     if not ranges["last"].has_nulls():
         question = question.where(columns.day <= ranges["last"].max())
-    if ranges["nmi"].has_nulls():
+    if whole or ranges["nmi"].has_nulls():
         if nmis is None:
             return backend.fetch(conn, question)
         wanted = sorted(nmis)
