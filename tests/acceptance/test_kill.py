@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.crashes import crash_hunt, sleepers
 from nemflow.mdff.generate import generate
 from nemflow.pipeline import load
 from nemflow.store import open_store
@@ -78,6 +80,18 @@ def test_a_killed_load_leaves_nothing_visible_and_the_next_one_succeeds(tmp_path
         assert store.readings("SASMPL0001").height == 90 * 288
         if pieces:
             assert store.deliveries()["state"].to_list() == ["loaded", "dead"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
+def test_killed_anywhere_nothing_is_partial_lost_or_double(tmp_path):
+    """A short crash hunt: at each failpoint and at random; ``make chaos`` has the long one."""
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    rng = random.Random(seed)  # noqa: S311 - a shuffle
+    hunt = crash_hunt(f"sqlite:///{tmp_path}/hunt.db", tmp_path, rng, kills=14, engine="SQLite")
+    assert hunt.wrong == []
+    asleep = sleepers(f"sqlite:///{tmp_path}/asleep.db", tmp_path, rng, rounds=2)
+    assert asleep.wrong == []
 
 
 def test_one_file_loaded_by_many_processes_at_once_is_loaded_once(tmp_path):
