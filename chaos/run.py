@@ -8,7 +8,7 @@ Every attack has a scratch database of its own on the local PostgreSQL (or on a 
 none answers) and a seed made of the run's seed and its name, so that one attack can be repeated
 alone. The local server is never stopped.
 
-Next: contests.py, months.py, crashes.py, outages.py and plans.py hold the attacks.
+Next: contests.py, months.py, crashes.py, jobs.py, outages.py and plans.py hold the attacks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from chaos import contests, crashes, months, outages, plans
+from chaos import contests, crashes, jobs, months, outages, plans
 from chaos.report import Attack, page, terminal, versions, write
 from chaos.servers import asking, local_server, private_server, scratch
 
@@ -86,6 +86,12 @@ PLANS = (
         lambda at, n: crashes.crash_hunt(
             f"sqlite:///{at.folder}/store.db", at.folder, at.rng, kills=n, engine="SQLite"
         ),
+    ),
+    Plan(
+        "crash hunt jobs",
+        20,
+        4,
+        lambda at, n: jobs.crash_hunt_of_jobs(at.database, at.folder, at.rng, kills=n),
     ),
     Plan(
         "sleepers",

@@ -33,6 +33,13 @@ def test_every_place_is_reached_somewhere_and_no_other() -> None:
     assert called == set(failpoints.PLACES)
 
 
+def test_every_place_is_in_the_docs_in_the_same_words() -> None:
+    """docs/testing.md lists what there is, and nothing else."""
+    page = (SOURCE.parents[1] / "docs" / "testing.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE))
+    assert {place: said for place, said in rows.items() if "-" in place} == failpoints.PLACES
+
+
 def test_nothing_happens_unless_asked_for() -> None:
     """Not armed, or armed for another place: reaching one is nothing."""
     failpoints.reach("mid-copy")
