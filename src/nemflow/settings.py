@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "nemflow.toml"
 ENV_PREFIX: Final = "NEMFLOW_"
 PROFILES: Final = ("portal", "b2b")
+#: The store's own default, which is heavy to import; a test keeps them equal.
+REVIEW_AFTER_DAYS: Final = 140
 
 #: Variables with our prefix that are no settings: where the file is, debugging, the tests' own.
 _NOT_SETTINGS: Final = (
@@ -127,6 +129,7 @@ class Settings:
     value_limits: Mapping[
         tuple[str, str], Decimal
     ]  #: (suffix or its letter, unit) -> most per interval
+    review_after: int = REVIEW_AFTER_DAYS  #: days; see review_after_days
     file: Path | None = None  #: the nemflow.toml that was read
     origin: Mapping[str, str] = field(default_factory=dict)  #: key -> where its value came from
     #: What was set of the tables ``xml``, ``pool`` and ``load``, by key; their rooms are heavy to
@@ -187,6 +190,13 @@ def catalogue() -> tuple[Setting, ...]:
             "not set: not checked",
             'value_limits = { "E1 kWh" = 50, "* V" = 300 }',
         ),
+        Setting(
+            "review_after_days",
+            "A substitute that replaces an actual is left for review when its day was over for "
+            "more than so many days.",
+            f"{REVIEW_AFTER_DAYS}",
+            "review_after_days = 90",
+        ),
     )
     return (
         *own,
@@ -241,6 +251,7 @@ def load_settings(
             if key.startswith(("xml.", "pool.", "load."))
         },
         value_limits=values.get("value_limits", {}),
+        review_after=values.get("review_after_days", REVIEW_AFTER_DAYS),
         file=path,
         origin=origin,
     )
@@ -320,7 +331,7 @@ def _typed(key: str, value: Any, where: str) -> Any:
         return _value_limits(value, where)
     if key.startswith("load.") and value == _AUTO:
         return _AUTO
-    if key.startswith(_TABLE_PREFIXES):
+    if key.startswith(_TABLE_PREFIXES) or key == "review_after_days":
         return _whole_number(key, value, where)
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{key} ({where}) must be a text, not {value!r}.")

@@ -17,7 +17,7 @@ from nemflow.cli import app, faults
 EXPECTED = {
     "changes", "check", "consumers", "convert", "coverage", "db", "deliveries", "demo", "doctor",
     "explain", "export", "feed", "file", "files", "generate", "load", "nmi", "nmis", "quarantine",
-    "readings", "redo", "replay", "show", "undo", "versions",
+    "readings", "redo", "replay", "review", "show", "undo", "versions",
 }  # fmt: skip
 ROOT = typer.main.get_command(app)
 

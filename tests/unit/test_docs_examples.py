@@ -26,7 +26,7 @@ import polars as pl
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-_RUN = ("README.md", "docs/library.md", "docs/consumers.md")
+_RUN = ("README.md", "docs/library.md", "docs/consumers.md", "docs/review.md")
 PAGES = [page for page in _RUN if (REPO / page).exists()]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+?)(?:#[^)]*)?\)")

@@ -134,7 +134,7 @@ def test_a_conflict_is_found_in_any_order_and_told_once(store, put, nem12, a_day
         row = rows.row(0, named=True)
         current = store.versions(NMI, date(2025, 3, 1)).filter(state="current")["content_hash"][0]
         assert {row["content_hash"], row["other_hash"]} >= {current}
-        assert row["why"] == f"{current[:12]} is current: its file's DateTime is later"
+        assert row["why"] == f"{current[:12]} wins: its file's DateTime is later"
         for number in store.deliveries("loaded")["delivery"]:
             undo(store, number)
     everything = store.reviews(open_only=False)

@@ -76,6 +76,7 @@ def load(
             value_limits=chosen.value_limits,
             participant=chosen.participant,
             sender=sender,
+            review_after=chosen.review_after,
             jobs=sizes.jobs,
             batch_bytes=sizes.batch_bytes,
             chunk_bytes=sizes.chunk_bytes,
@@ -106,6 +107,11 @@ def report(out: Output, summary: LoadSummary, *, every: bool, db: str | None) ->
         if words := warnings_in_words(summary.findings):
             out.say()
             out.say(f"Warnings: {words}; --all shows them.", "cyan")
-    if not summary.ok and not summary.dry_run:
+    if summary.dry_run:
+        return
+    if not summary.ok or summary.reviews:
         out.say()
+    if not summary.ok:
         out.command("What was kept out: ", again("quarantine", db))
+    if summary.reviews:
+        out.command("What to look at: ", again("review --open", db))

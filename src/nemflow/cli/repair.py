@@ -19,6 +19,7 @@ from nemflow.cli import faults, wording
 from nemflow.cli.ledger import a_number_or_hash
 from nemflow.cli.options import DbOption, ProfileOption, again, open_to_read, settings
 from nemflow.cli.output import Column, CsvOption, JsonOption, Output
+from nemflow.cli.summary import to_review
 from nemflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ _CHANGE = (
     Column("reads", right=True),
     Column("seq", right=True, show=wording.plain),
     Column("at"),
+    Column("reviews", machine_only=True),
 )
 WhichArgument = Annotated[
     str,
@@ -137,6 +139,7 @@ def replay(
             dry_run=dry_run,
             value_limits=chosen.value_limits,
             participant=chosen.participant,
+            review_after=chosen.review_after,
         )
     if not summary.files and out.for_people:
         out.say("There is nothing to replay.")
@@ -159,7 +162,8 @@ def undo(
 
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
-        change = pipeline.undo(store, a_number_or_hash(which))
+        after = settings(ctx, db=db).review_after
+        change = pipeline.undo(store, a_number_or_hash(which), review_after=after)
     _say(out, change, f"Undone: {_ids(change)}.")
     out.command("Back again with: ", again(f"redo {which}", db))
 
@@ -177,7 +181,8 @@ def redo(
 
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
-        change = pipeline.redo(store, a_number_or_hash(which))
+        after = settings(ctx, db=db).review_after
+        change = pipeline.redo(store, a_number_or_hash(which), review_after=after)
     _say(out, change, f"Redone: {_ids(change)}.")
 
 
@@ -197,6 +202,8 @@ def _say(out: Output, change: Change, sentence: str) -> None:
     reads = f" and {wording.count(change.reads, 'register read')}" if change.reads else ""
     taken = "taken back" if change.kind == "undone" else "put back"
     out.say(f"{sentence} {wording.count(change.days, 'day')}{reads} {taken} (commit {change.seq}).")
+    if change.reviews:
+        out.say(f"{to_review(change.reviews)}.", "yellow")
 
 
 def _edit(text: str) -> tuple[int, str]:

@@ -33,6 +33,7 @@ from nemflow.cli import (
     make,
     query,
     repair,
+    review,
     upkeep,
 )
 from nemflow.cli.checking import check
@@ -105,7 +106,7 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
     "Keep them": [loading.load, ledger.deliveries, ledger.files, ledger.file],
     "Ask for readings": [query.nmis, query.readings, query.versions, query.coverage],
     "Hand them on": [exporting.export, following.consumers, following.changes, following.feed],
-    "Put things right": [repair.quarantine, repair.replay, repair.undo, repair.redo],
+    "Put things right": [repair.quarantine, repair.replay, repair.undo, repair.redo, review.review],
     "Learn more": [lookup.explain, lookup.nmi, doctor.doctor, demo.demo],
 }
 for _heading, _commands in _COMMANDS.items():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemflow.cli.output import Column, Output
@@ -46,6 +46,7 @@ COLUMNS = (
     Column("why", gives_way="fold"),
     Column("rules", machine_only=True),
     Column("error", machine_only=True),
+    Column("reviews", machine_only=True),
     Column("duplicate_of", machine_only=True),
     Column("delivery", right=True, show=plain, machine_only=True),
     Column("file", right=True, show=plain, machine_only=True),
@@ -74,6 +75,14 @@ def print_summary(out: Output, summary: LoadSummary, *, every: bool = False) -> 
     ):
         if counts.read:
             out.say(balance(what, counts))
+    if summary.reviews:
+        out.say(f"{to_review(summary.reviews)}.", "yellow")
+
+
+def to_review(reviews: Mapping[str, int]) -> str:
+    """``3 to review: 2 final revised, 1 conflict``."""
+    kinds = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in reviews.items())
+    return f"{sum(reviews.values()):,} to review: {kinds}"
 
 
 def balance(what: str, counts: Counts) -> str:
@@ -102,6 +111,7 @@ def _row(each: FileOutcome) -> dict[str, Any]:
         "why": _why(each),
         "rules": [f"{rule}:{n}" for rule, n in each.rules.items()],
         "error": each.error,
+        "reviews": [f"{kind}:{n}" for kind, n in each.reviews.items()],
         "duplicate_of": each.duplicate_of,
         "delivery": each.delivery,
         "file": each.file,

@@ -251,7 +251,7 @@ def decided(pairs: pl.DataFrame) -> pl.DataFrame:
         "conflict",
         before=pl.col("other_hash").str.head(12),
         after=pl.col("content_hash").str.head(12),
-        why=pl.format("{} is current: {}", winner, reason),
+        why=pl.format("{} wins: {}", winner, reason),
     )
 
 
