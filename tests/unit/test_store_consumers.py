@@ -485,6 +485,7 @@ def test_an_export_is_what_readings_say_for_each_nmi(store, put, nem12, a_day, m
         frames = list(one)
         assert len(frames) == 1 or days == 2
         assert len({tuple(frame.schema.items()) for frame in frames}) == 1
+        assert max(frame.height for frame in frames) <= rows + 287
         assert pl.concat(frames).equals(wanted)
         assert (one.done.rows, one.done.days, one.done.nmis) == (wanted.height, 12, 2)
         assert one.done.claims == one.claims == 12

@@ -187,8 +187,7 @@ class Downstream:
         """
         if limit < 1:
             raise UsageError("A page has at least one row.", hint="Give a limit of 1 or more.")
-        with self.backend.reading() as conn:
-            return feed.page(conn, self.backend, since, limit)
+        return self.backend.look(lambda conn: feed.page(conn, self.backend, since, limit))
 
     def _seq_of(self, as_known_on: datetime | int | None) -> int:
         """The commit number meant; the last one when nothing is said."""

@@ -15,10 +15,11 @@ Look next: ``readings.py`` for the columns, ``takes.py`` for who took it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import sqlalchemy as sa
@@ -93,8 +94,7 @@ def pieces(
 ) -> Iterator[pl.DataFrame]:
     """The readings as known on ``seq``; counts into ``done``. Nothing at all is one empty piece."""
     for nmis, claims in _groups(backend, asked):
-        with backend.reading() as conn:
-            days = readings.days_of(conn, backend, nmis, *asked.where(), known=seq)
+        days = _days(backend, nmis, asked, seq)
         done.nmis += days["nmi"].n_unique()
         for some in _slices(days):
             frame, scale = readings.intervals(some)
@@ -105,10 +105,15 @@ def pieces(
                 yield piece
         done.claims += claims
     if not done.rows:
-        with backend.reading() as conn:
-            nothing = readings.days_of(conn, backend, [], known=seq)
-        frame, scale = readings.intervals(nothing)
+        frame, scale = readings.intervals(_days(backend, [], asked, seq))
         yield _at_scale(frame, scale, whole.scale)
+
+
+def _days(backend: Backend, nmis: Sequence[str], asked: Asked, seq: int) -> pl.DataFrame:
+    """The winning days of some NMIs; asked again when the connection is lost."""
+    return backend.look(
+        lambda conn: readings.days_of(conn, backend, nmis, *asked.where(), known=seq)
+    )
 
 
 def _at_scale(frame: pl.DataFrame, scale: int, wanted: int) -> pl.DataFrame:
@@ -151,15 +156,17 @@ def _counted(backend: Backend, asked: Asked) -> Iterator[tuple[str, int]]:
         last = ""
         while True:
             page = question if some is None else question.where(day_claim.c.nmi.in_(some))
-            with backend.reading() as conn:
-                found = conn.execute(
-                    page.where(day_claim.c.nmi > last).limit(_NMIS_IN_A_LIST)
-                ).all()
+            wanted = page.where(day_claim.c.nmi > last).limit(_NMIS_IN_A_LIST)
+            found = backend.look(functools.partial(_rows, wanted))
             for nmi, claims in found:
                 yield nmi, int(claims)
             if len(found) < _NMIS_IN_A_LIST:
                 break
             last = found[-1][0]
+
+
+def _rows(question: sa.Select[Any], conn: sa.Connection) -> list[tuple[str, int]]:
+    return [(row[0], row[1]) for row in conn.execute(question)]
 
 
 def _listed(nmis: Sequence[str] | None) -> Iterator[list[str] | None]:

@@ -88,7 +88,10 @@ def record(backend: Backend, consumer: str, *, seq: int, how: str, ranges: pl.Da
 
     On PostgreSQL it waits for nobody; on SQLite it holds the write lock for a few rows.
     """
-    with backend.writing() as conn:
+    number = 0
+
+    def write(conn: sa.Connection) -> int:
+        nonlocal number
         number = backend.reserve(conn, consumer_take, 1)
         conn.execute(
             sa.insert(consumer_take).values(
@@ -109,6 +112,15 @@ def record(backend: Backend, consumer: str, *, seq: int, how: str, ranges: pl.Da
                 seq=pl.lit(seq, pl.Int64),
             ),
         )
+        return number
+
+    def written(conn: sa.Connection) -> bool:
+        own = sa.select(consumer_take.c.id).where(
+            consumer_take.c.id == number, consumer_take.c.consumer == consumer
+        )
+        return conn.execute(own).first() is not None
+
+    backend.transact(write, happened=written)
     return number
 
 
