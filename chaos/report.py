@@ -35,9 +35,18 @@ class Attack:
         return not self.wrong and not self.skipped
 
     @property
+    def is_control(self) -> bool:
+        """Whether it does what others do, and must fail to show that the attack can be lost."""
+        return self.name.startswith("Control")
+
+    @property
     def verdict(self) -> str:
-        """One word."""
-        return "skipped" if self.skipped else "held" if self.held else "BROKEN"
+        """What came of it, in a word or two."""
+        if self.skipped:
+            return "skipped"
+        if self.is_control:
+            return "broke" if self.held else "DID NOT BREAK"
+        return "held" if self.held else "BROKEN"
 
 
 def machine() -> str:
@@ -52,19 +61,18 @@ def terminal(attacks: Sequence[Attack]) -> str:
     for attack in attacks:
         counted = ", ".join(f"{name} {_number(count)}" for name, count in attack.counts.items())
         said = attack.skipped or counted
-        lines.append(f"{attack.verdict:8}{attack.name:28}{attack.seconds:7.1f} s  {said}")
+        lines.append(f"{attack.verdict:14}{attack.name:30}{attack.seconds:7.1f} s  {said}")
         lines += [f"        ! {wrong}" for wrong in attack.wrong[:10]]
     return "\n".join(lines)
 
 
 def page(attacks: Sequence[Attack], *, seed: int, quick: bool, versions: Mapping[str, str]) -> str:
     """docs/chaos.md."""
-    held = sum(attack.held for attack in attacks)
-    verdict = (
-        f"**{held} of {len(attacks)} held.**"
-        if held < len(attacks)
-        else f"**All {held} held.** The controls broke, as they must."
-    )
+    promises = [attack for attack in attacks if not attack.is_control]
+    held = sum(attack.held for attack in promises)
+    verdict = f"**{held} of {len(promises)} promises held.**"
+    if all(attack.held for attack in attacks if attack.is_control):
+        verdict += " The controls broke, as they must."
     short = "short" if quick else "full"
     parts = [
         "# Chaos",
