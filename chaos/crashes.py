@@ -10,6 +10,7 @@ side.
 from __future__ import annotations
 
 import random
+import signal
 import time
 import zipfile
 from collections import Counter
@@ -182,15 +183,18 @@ def sleepers(database: str, folder: Path, rng: random.Random, *, rounds: int) ->
             (file,) = sent_files(rng, 1, nmis=6, per_file=(30, 40), first=len(sent))
             path = put(folder, [file])[file.number]
             sent.append(file)
-            place = f"between-pieces@{rng.randint(1, 2)}=sleep:1.5"
+            # asleep it holds no lock; then it is stopped, so that it cannot wake up too early
+            place = "between-pieces=sleep:1.5"
             order = Order(database, ((path,),), failpoint=place, pieces=PIECE)
             sleeper = Loader(order, folder / f"sleeper-{turn}")
             if not _left_open(store):
                 wrong.append("the loader never opened a load")
+            sleeper.signal(signal.SIGSTOP)
             reconcile(store)
             loaded_meanwhile = turn % 2 == 1
             if loaded_meanwhile:
                 wrong += _loaded_again(store, [path], "while it slept")
+            sleeper.signal(signal.SIGCONT)
             sleeper.wait()
             said = sleeper.said()
             refused += sum(one.kind == "StoreTaken" for one in said)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 import time
 import types
@@ -80,6 +81,11 @@ class Loader:
         end = time.monotonic() + PATIENCE
         while not self._said.exists() and self.process.is_alive() and time.monotonic() < end:
             time.sleep(0.002)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, unless it is gone."""
+        if self.process.is_alive() and self.process.pid is not None:
+            os.kill(self.process.pid, number)
 
     def wait(self) -> int:
         """Wait for its end; its exit code, -9 when it was killed."""

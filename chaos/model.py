@@ -11,6 +11,7 @@ Look next: ``verdict.py`` compares a store with it.
 from __future__ import annotations
 
 import functools
+import os
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,12 @@ def state_of(file: SentFile) -> str:
 
 
 # -- files by seed ------------------------------------------------------------------------------
+
+
+def new_seed() -> int:
+    """A seed for a run: the one ``NEMFLOW_TEST_SEED`` says, to repeat one, else a new one."""
+    return int(os.environ.get("NEMFLOW_TEST_SEED") or random.SystemRandom().randrange(10**6))
+
 
 _FIRST = date(2025, 1, 20)
 

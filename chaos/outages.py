@@ -42,7 +42,7 @@ def terminations(
     sent: list[SentFile] = []
     said: list[Said] = []
     ended = 0
-    while ended < times:
+    while ended < times and len(sent) < 100 * times:
         some = sent_files(rng, loaders * 5, nmis=6, per_file=(15, 30), first=len(sent))
         sent += some
         running = crew(folder, _orders(database, folder, some, loaders))
@@ -60,6 +60,8 @@ def terminations(
         said += all_said(running)
     with open_store(database) as store:
         wrong = [*_unmapped(said), *faults(store, sent)]
+    if ended < times:
+        wrong.append(f"only {ended} of {times} connections were met in a transaction")
     return Attack(
         "Connections ended",
         f"{loaders} processes load while the server ends connections that are in the middle of a "
@@ -79,7 +81,7 @@ def restarts(
     stopped = 0
     with scratch(server.url) as database:
         open_store(database).close()
-        while stopped < times:
+        while stopped < times and len(sent) < 100 * times:
             some = sent_files(rng, loaders * 6, nmis=6, per_file=(15, 30), first=len(sent))
             sent += some
             running = crew(folder, _orders(database, folder, some, loaders, again=40))
@@ -95,6 +97,8 @@ def restarts(
             said += all_said(running)
         with open_store(database) as store:
             wrong = [*_unmapped(said), *faults(store, sent)]
+    if stopped < times:
+        wrong.append(f"only {stopped} of {times} crashes met a running load")
     return Attack(
         "Server crashes",
         f"{loaders} processes load into a private server, which is stopped (`immediate`: no "

@@ -26,6 +26,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from chaos import contests, crashes, jobs, months, outages, plans
+from chaos.model import new_seed
 from chaos.report import Attack, page, terminal, versions, write
 from chaos.servers import asking, local_server, private_server, scratch
 
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="attacks with this in their name")
     parser.add_argument("--write-docs", action="store_true", help="write docs/chaos.md")
     asked = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
+    seed = new_seed() if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
     attacks = []
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from chaos.crashes import crash_hunt, sleepers
+from chaos.model import new_seed
 from nemflow.mdff.generate import generate
 from nemflow.pipeline import load
 from nemflow.store import open_store
@@ -85,7 +86,7 @@ def test_a_killed_load_leaves_nothing_visible_and_the_next_one_succeeds(tmp_path
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
 def test_killed_anywhere_nothing_is_partial_lost_or_double(tmp_path):
     """A short crash hunt: at each failpoint and at random; ``make chaos`` has the long one."""
-    seed = random.SystemRandom().randrange(10**6)
+    seed = new_seed()
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     rng = random.Random(seed)  # noqa: S311 - a shuffle
     hunt = crash_hunt(f"sqlite:///{tmp_path}/hunt.db", tmp_path, rng, kills=14, engine="SQLite")

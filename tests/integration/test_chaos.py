@@ -1,7 +1,7 @@
 """The attacks of ``make chaos`` in their short form: real processes on a real PostgreSQL.
 
-A failing one prints its seed; ``make chaos ARGS="--quick --seed N"`` repeats it. What each attack
-does, and why it would notice, is in docs/testing.md.
+A failing one prints its seed; ``NEMFLOW_TEST_SEED`` repeats it. What each attack does, and why it
+would notice, is in docs/testing.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chaos import contests, crashes, months, outages
+from chaos.model import new_seed
 from chaos.report import Attack
 from chaos.servers import private_server
 
@@ -20,7 +21,7 @@ from chaos.servers import private_server
 @pytest.fixture
 def rng() -> random.Random:
     """Randomness whose seed is shown when the test fails."""
-    seed = random.SystemRandom().randrange(10**6)
+    seed = new_seed()
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     return random.Random(seed)  # noqa: S311 - a shuffle
 
