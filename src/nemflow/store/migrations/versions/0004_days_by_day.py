@@ -2,8 +2,8 @@
 
 Why: the key index begins with the NMI, so that question read a whole month. Files mostly come day
 by day, so a BRIN index finds the day's pages; it is a few kilobytes a month and costs a load
-nothing that could be measured. Where files come month by month instead, it helps nothing and
-harms nothing.
+less than a microsecond a claim (measured: 15 to 20 ms on 25,000). Where files come month by month
+instead, it helps nothing.
 
 Safe while an older worker runs: an index is added; loads wait until it is built, which reads the
 claims once. SQLite has one file and one writer and goes without.
