@@ -213,8 +213,9 @@ class _StoreStep:
 
     def days(self, days: pl.DataFrame, own: Collection[int]) -> pl.DataFrame:
         met = self._backend.met(self._conn, days.select(*KEY, *SORT_KEY), own)
-        judged = store_days.append(self._conn, self._backend, days, met)
+        judged = store_days.judge(days, met)
         self._review(self._watch.days(judged, own, alone=met.nothing))
+        store_days.append(self._conn, self._backend, judged)
         return judged
 
     def _review(self, found: pl.DataFrame) -> None:

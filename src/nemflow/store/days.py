@@ -46,11 +46,9 @@ STANDING_COLUMNS = [
 #: See ``Backend.glance``.
 GLANCE = {
     "nmi": day_claim.c.nmi.type,
-    "final": sa.Boolean(),
-    "actual": sa.Boolean(),
-    "least": sa.Text(),
-    "most": sa.Text(),
-    "suffixes": sa.Text(),
+    "suffix": sa.Text(),
+    "quality": sa.Text(),
+    "nmi_configuration": sa.Text(),
 }
 #: So many lines as one statement takes.
 _LINES = 500
@@ -170,19 +168,17 @@ def _conflicts(days: pl.DataFrame, visible: pl.DataFrame, key: Sequence[str]) ->
     return _within(days, several, version)
 
 
-def append(conn: sa.Connection, backend: Backend, days: pl.DataFrame, met: Met) -> pl.DataFrame:
-    """Append what is new of ``days`` and one claim each; returns them as ``judge`` does.
+def append(conn: sa.Connection, backend: Backend, judged: pl.DataFrame) -> None:
+    """Append what is new of days, and one claim each.
 
-    ``days`` carries the columns of ``day_content`` and ``day_claim``, and ``values``, the scaled
-    integers as lists, for engines that have arrays; ``weakest`` becomes the
-    claim's ``quality``. ``met`` is what ``Backend.met`` says they meet.
+    ``judged`` as :func:`judge` gives it, with the columns of ``day_content`` and ``day_claim``, and
+    ``values``, the scaled integers as lists, for engines that have arrays; ``weakest`` becomes the
+    claim's ``quality``.
     """
-    judged = judge(days, met)
     contents = judged.filter("write_content").select(*_CONTENT_COLUMNS, "values")
     backend.append(conn, day_content, contents)
     claims = judged.filter("write_claim").with_columns(quality=pl.col("weakest"))
     backend.append(conn, day_claim, claims.select(_CLAIM_COLUMNS))
-    return judged
 
 
 def take_back(conn: sa.Connection, own_load: int, lines: Collection[int]) -> None:

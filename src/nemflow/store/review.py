@@ -60,12 +60,11 @@ def best(claims: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     return ranked.unique(key, keep="first", maintain_order=True)
 
 
-def suspects(incoming: pl.DataFrame, stands: pl.DataFrame) -> pl.Series:
-    """NMIs of which a change may have to be told, by what stands at a glance.
+def suspects(incoming: pl.DataFrame, claimed: pl.DataFrame) -> pl.Series:
+    """NMIs of which a change may have to be told, by a glance at what was ever claimed.
 
-    An NMI is cleared when nothing final stands; when nothing actual stands, or only actual
-    arrives; when all configurations are one; and when each stream that stands arrives for each of
-    the days.
+    An NMI is cleared when nothing was final; when nothing was actual, or only actual arrives; when
+    all configurations are one; and when each stream there was arrives for each of the days.
     """
     arrives = incoming.group_by("nmi").agg(
         pl.col("day").n_unique().alias("days"),
@@ -77,9 +76,16 @@ def suspects(incoming: pl.DataFrame, stands: pl.DataFrame) -> pl.Series:
         pl.struct("day", "suffix").n_unique().alias("stream_days"),
         pl.col("load").n_unique().alias("loads"),
     )
-    both = arrives.join(stands, on="nmi", how="inner")
+    known = claimed.group_by("nmi").agg(
+        (pl.col("quality") == "F").any().alias("final"),
+        (pl.col("quality") == "A").any().alias("actual"),
+        pl.col("nmi_configuration").min().alias("least"),
+        pl.col("nmi_configuration").max().alias("most"),
+        pl.col("suffix").unique().alias("suffixes"),
+    )
+    both = arrives.join(known, on="nmi", how="inner")
     whole = pl.col("stream_days") == pl.col("days") * pl.col("streams")
-    left_out = pl.col("suffixes").str.split(",").list.set_difference("given").list.len() > 0
+    left_out = pl.col("suffixes").list.set_difference("given").list.len() > 0
     one = pl.min_horizontal("from", "least") == pl.max_horizontal("to", "most")
     odd = (
         pl.col("final")

@@ -92,8 +92,8 @@ class Watch:
         suspects = [doubled["nmi"].unique()]
         conn, backend = self._conn, self._backend
         if conn is not None and backend is not None and not alone:
-            stands = backend.glance(conn, incoming.select("nmi", "day"))
-            suspects.append(review.suspects(incoming, stands))
+            claimed = backend.glance(conn, incoming.select("nmi", "day"))
+            suspects.append(review.suspects(incoming, claimed))
             if review_events.any_services(conn):
                 suspects.append(review_events.with_services(conn, incoming["nmi"].unique()))
         if self._imagined is not None:

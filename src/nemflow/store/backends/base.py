@@ -103,10 +103,9 @@ class Backend(Protocol):
         """
 
     def glance(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:
-        """What stands on the given NMI-days (nmi, day), one row per NMI: cheap, no winners.
+        """A glance at all claims on the given NMI-days (nmi, day), visible or not; cheap.
 
-        Columns: nmi, final, actual Boolean (a claim has weakest quality F, A), least, most (of
-        NMIConfiguration), suffixes (joined by commas).
+        Different rows of: nmi, suffix, quality (weakest of the day), nmi_configuration.
         """
 
     def standing(self, conn: sa.Connection, days: pl.DataFrame) -> pl.DataFrame:

@@ -380,14 +380,12 @@ CROSS JOIN LATERAL (
 JOIN load AS l ON l.id = c.load
 """
 _GLANCE = """
-SELECT w.nmi, bool_or(c.quality = 'F'), bool_or(c.quality = 'A'), min(c.nmi_configuration),
-  max(c.nmi_configuration), string_agg(DISTINCT c.suffix, ',')
+SELECT w.nmi, c.suffix, c.quality, c.nmi_configuration
 FROM unnest(%s::text[], %s::date[], %s::date[]) AS w (nmi, first, last)
 CROSS JOIN LATERAL (
   SELECT d.quality, d.nmi_configuration, d.suffix
-  FROM day_claim AS d JOIN load AS l ON l.id = d.load
-  WHERE d.nmi = w.nmi COLLATE "C" AND d.day BETWEEN w.first AND w.last AND l.state = 'published'
-) AS c GROUP BY w.nmi
+  FROM day_claim AS d WHERE d.nmi = w.nmi COLLATE "C" AND d.day BETWEEN w.first AND w.last
+) AS c GROUP BY w.nmi, c.suffix, c.quality, c.nmi_configuration
 """
 _STANDING = f"""
 SELECT {", ".join(f"c.{column.name}" for column in STANDING_COLUMNS)}

@@ -353,13 +353,11 @@ CROSS JOIN day_claim AS c ON c.nmi = json_extract(run.value, '$[0]')
 LIMIT 1
 """
 _GLANCE = """
-SELECT c.nmi, max(c.quality = 'F'), max(c.quality = 'A'), min(c.nmi_configuration),
-  max(c.nmi_configuration), group_concat(DISTINCT c.suffix)
+SELECT c.nmi, c.suffix, c.quality, c.nmi_configuration
 FROM json_each(?) AS run
 CROSS JOIN day_claim AS c ON c.nmi = json_extract(run.value, '$[0]')
   AND c.day BETWEEN json_extract(run.value, '$[1]') AND json_extract(run.value, '$[2]')
-CROSS JOIN load AS l ON l.id = c.load
-WHERE l.state = 'published' GROUP BY c.nmi
+GROUP BY 1, 2, 3, 4
 """
 _STANDING = f"""
 WITH wanted AS MATERIALIZED (
