@@ -154,7 +154,7 @@ def load(
     if store is not None and not dry_run:
         store.backend.settle()
     return LoadSummary(
-        files=tuple(told.with_reviews(outcomes)),
+        files=tuple(told.with_reviews(outcomes, several=chosen.jobs > 1)),
         dry_run=dry_run,
         seconds=time.perf_counter() - started,
     )

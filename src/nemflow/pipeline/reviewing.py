@@ -19,7 +19,7 @@ import polars as pl
 
 from nemflow.pipeline.dry import DrySink
 from nemflow.pipeline.sinks import StoreSink
-from nemflow.store import known, review_events, review_reversal
+from nemflow.store import known, meetings, review_events
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -40,8 +40,10 @@ class Told:
                 lambda conn: (review_events.last_number(conn), known.last_seq(conn))
             )
 
-    def with_reviews(self, outcomes: Sequence[FileOutcome]) -> list[FileOutcome]:
-        """The outcomes with the review events each left."""
+    def with_reviews(
+        self, outcomes: Sequence[FileOutcome], *, several: bool = False
+    ) -> list[FileOutcome]:
+        """The outcomes with the review events each left; ``several`` processes were at work."""
         counts: dict[object, dict[str, int]] = defaultdict(dict)
         if self._dry is not None:
             kinds = self._dry.reviews.group_by("load", "kind").len()
@@ -53,9 +55,8 @@ class Told:
             return list(outcomes)
         store = self._store
         deliveries = {each.delivery for each in outcomes if each.delivery is not None}
-        found = store.backend.look(lambda conn: self._others(conn, deliveries))
-        if found is not None:
-            store.backend.transact(lambda conn: self._look_late(conn, store, *found))
+        if several or store.backend.look(lambda conn: self._others(conn, deliveries)):
+            store.backend.transact(lambda conn: self._look_late(conn, store, deliveries))
         for delivery, kind, count in store.backend.look(
             lambda conn: review_events.counts(conn, self._number)
         ):
@@ -65,24 +66,15 @@ class Told:
             for each in outcomes
         ]
 
-    def _others(
-        self, conn: sa.Connection, deliveries: set[int]
-    ) -> tuple[dict[int, int], dict[int, int]] | None:
-        """Loads of this run and of others since it began, each with its commit; None: no others."""
-        since = review_reversal.published_since(conn, self._seq)
-        own = review_events.deliveries_of(conn, since)
-        mine = {load: seq for load, seq in since.items() if own[load] in deliveries}
-        theirs = {load: seq for load, seq in since.items() if load not in mine}
-        return (mine, theirs) if mine and theirs else None
+    def _others(self, conn: sa.Connection, deliveries: set[int]) -> bool:
+        """Whether others have published since this run began."""
+        since = meetings.published_since(conn, self._seq)
+        of = review_events.deliveries_of(conn, since)
+        return any(number not in deliveries for number in of.values())
 
-    def _look_late(
-        self, conn: sa.Connection, store: Store, mine: dict[int, int], theirs: dict[int, int]
-    ) -> None:
-        found = review_events.late_conflicts(conn, store.backend, mine, theirs)
-        commits = {**mine, **theirs}
-        seqs = found.select(
-            mine=pl.col("load").replace_strict(commits, return_dtype=pl.Int64),
-            theirs=pl.col("other_load").replace_strict(commits, return_dtype=pl.Int64),
-        )
-        later = found.filter(seqs["theirs"] < seqs["mine"])
-        review_events.append(conn, store.backend, later)
+    def _look_late(self, conn: sa.Connection, store: Store, deliveries: set[int]) -> None:
+        """Append the conflicts that our loads could not see; of two, the later load's."""
+        found = meetings.met_late(conn, store.backend, self._seq)
+        of = review_events.deliveries_of(conn, found["load"].unique().to_list())
+        mine = [load for load, number in of.items() if number in deliveries]
+        review_events.append(conn, store.backend, found.filter(pl.col("load").is_in(mine)))

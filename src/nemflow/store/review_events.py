@@ -32,7 +32,6 @@ from nemflow.store.tables import (
     load,
     load_event,
     quarantine,
-    register_read,
     review_closed,
     review_event,
     service_event,
@@ -102,7 +101,7 @@ def services(conn: sa.Connection, backend: Backend, nmis: Collection[str]) -> pl
 def with_services(conn: sa.Connection, nmis: Collection[str]) -> pl.Series:
     """Those of these NMIs that have any service event."""
     found: list[str] = []
-    for some in _some(sorted(nmis)):
+    for some in some_of(sorted(nmis)):
         asked = sa.select(service_event.c.nmi).where(service_event.c.nmi.in_(some)).distinct()
         found += conn.execute(asked).scalars()
     return pl.Series("nmi", found, dtype=pl.String)
@@ -113,76 +112,8 @@ def any_services(conn: sa.Connection) -> bool:
     return conn.execute(sa.select(service_event.c.load).limit(1)).first() is not None
 
 
-# -- what only shows when loads have met -----------------------------------------------------------
-
-
-def late_conflicts(
-    conn: sa.Connection, backend: Backend, mine: Collection[int], theirs: Collection[int]
-) -> pl.DataFrame:
-    """Conflicts of published loads with others that were published before, unseen by them."""
-    parts = [pl.DataFrame(schema=review.FOUND)]
-    for table, key in ((day_claim, KEY), (register_read, PERIOD_KEY)):
-        a, b = table.alias("mine"), table.alias("theirs")
-        on = sa.and_(
-            *(a.c[name].is_not_distinct_from(b.c[name]) for name in key),
-            a.c.version_at == b.c.version_at,
-            a.c.content_hash != b.c.content_hash,
-        )
-        asked = sa.select(
-            *(
-                a.c[name]
-                for name in (*key, "version_at", "file_at", "content_hash", "load", "line")
-            ),
-            b.c.file_at.label("other_file_at"),
-            b.c.content_hash.label("other_hash"),
-            b.c.load.label("other_load"),
-        ).join_from(b, a, on)
-        for ours in batches(mine):
-            for others in batches(theirs):
-                pairs = backend.fetch(conn, asked.where(a.c.load.in_(ours), b.c.load.in_(others)))
-                if table is register_read:
-                    pairs = pairs.with_columns(period_at="previous_at")
-                if not pairs.is_empty():
-                    parts.append(review.decided(pairs))
-    pairs = pl.concat(parts).unique(
-        [
-            "load",
-            "nmi",
-            "suffix",
-            "day",
-            "register_id",
-            "meter_serial",
-            "period_at",
-            "content_hash",
-        ],
-        keep="first",
-        maintain_order=True,
-    )
-    return _unsaid(conn, backend, pairs)
-
-
-def _unsaid(conn: sa.Connection, backend: Backend, events: pl.DataFrame) -> pl.DataFrame:
-    """Conflicts whose two contents no standing event names already."""
-    if events.is_empty():
-        return events
-    columns = review_event.c
-    key = ["nmi", "suffix", "day", "register_id", "meter_serial", "period_at"]
-    parts = [
-        backend.fetch(
-            conn,
-            sa.select(*(columns[name] for name in (*key, "content_hash", "other_hash")))
-            .join(load, load.c.id == columns.load)
-            .where(columns.kind == "conflict", load.c.state == "published", columns.nmi.in_(some)),
-        )
-        for some in _some(events["nmi"].unique().sort().to_list())
-    ]
-    said = pl.concat(parts)
-    turned = said.rename({"content_hash": "other_hash", "other_hash": "content_hash"})
-    every = pl.concat([said, turned.select(said.columns)])
-    return events.join(every, on=every.columns, how="anti", nulls_equal=True)
-
-
-def _some(every: list[str]) -> Iterable[list[str]]:
+def some_of(every: list[str]) -> Iterable[list[str]]:
+    """As many NMIs at a time as one statement takes."""
     return (every[at : at + 500] for at in range(0, len(every), 500))
 
 

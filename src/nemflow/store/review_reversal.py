@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 import sqlalchemy as sa
 
-from nemflow.store import registers, review, review_events
+from nemflow.store import meetings, registers, review
 from nemflow.store.days import KEY
 from nemflow.store.leases import batches
 from nemflow.store.registers import PERIOD_KEY
 from nemflow.store.tables import (
     MARKET_OFFSET,
     day_claim,
-    load,
     load_event,
     register_read,
     review_event,
@@ -125,20 +124,8 @@ def _conflicts(conn: sa.Connection, backend: Backend, loads: list[int]) -> pl.Da
         load_event.c.load.in_(loads), load_event.c.kind == "undone"
     )
     since = int(conn.execute(last).scalar() or 0)
-    return review_events.late_conflicts(
-        conn, backend, loads, set(published_since(conn, since)) - set(loads)
-    )
-
-
-def published_since(conn: sa.Connection, seq: int) -> dict[int, int]:
-    """Loads that stand and became visible after a commit: load -> its last commit."""
-    question = (
-        sa.select(load_event.c.load, sa.func.max(load_event.c.seq))
-        .join(load, load.c.id == load_event.c.load)
-        .where(load_event.c.seq > seq, load_event.c.kind != "undone", load.c.state == "published")
-        .group_by(load_event.c.load)
-    )
-    return {row[0]: row[1] for row in conn.execute(question)}
+    others = meetings.published_since(conn, since) - set(loads)
+    return meetings.met_again(conn, backend, loads, others)
 
 
 def _unsaid(
