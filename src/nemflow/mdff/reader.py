@@ -254,7 +254,8 @@ def _pieces(data: bytes | BinaryIO, chunk_bytes: int) -> Iterator[tuple[bytes, b
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
     rest = b""
     first = True
-    while block := stream.read(chunk_bytes):
+    # the first piece is smaller, so that whoever takes the pieces can begin sooner
+    while block := stream.read(-(-chunk_bytes // 4) if first else chunk_bytes):
         rest += block
         line = _last_end(rest)
         if len(rest) - line > 2 * MAX_LINE_BYTES:
