@@ -171,7 +171,9 @@ class _DryStep:
         """As ``review_events.settle``."""
         sink = self._sink
         missing = pl.col("kind") == "channel_missing"
-        lacking = sink.reviews.filter(missing)
+        lacking = sink.reviews.filter(missing).unique(
+            [*KEY, "load"], keep="first", maintain_order=True
+        )
         for there in (sink.imagined.days, sink.bad):
             if not there.is_empty():
                 lacking = lacking.join(there, on=[*KEY, "load"], how="anti")

@@ -60,7 +60,11 @@ def append(
 
 
 def settle(conn: sa.Connection, loads: Collection[int]) -> None:
-    """Before loads are published: forget channels that came in another piece, or were rejected."""
+    """Before loads are published: forget channels that came in another piece, or were rejected.
+
+    A channel that is missing is told once, though the others of its day came in several pieces.
+    """
+    earlier = review_event.alias("earlier")
     for some in batches(loads):
         of_load = sa.and_(review_event.c.load.in_(some), review_event.c.kind == _MISSING)
         if conn.execute(sa.select(review_event.c.id).where(of_load).limit(1)).first() is None:
@@ -72,7 +76,12 @@ def settle(conn: sa.Connection, loads: Collection[int]) -> None:
             )
             for table in (day_claim, quarantine)
         ]
-        conn.execute(sa.delete(review_event).where(of_load, sa.or_(*there)))
+        told = sa.exists().where(
+            earlier.c.id < review_event.c.id,
+            earlier.c.kind == _MISSING,
+            *(earlier.c[name] == review_event.c[name] for name in ("load", *KEY)),
+        )
+        conn.execute(sa.delete(review_event).where(of_load, sa.or_(*there, told)))
 
 
 def take_back(conn: sa.Connection, load_id: int, lines: Collection[int]) -> None:
