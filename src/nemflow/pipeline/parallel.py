@@ -21,7 +21,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from nemflow.errors import ArchiveRefused
@@ -136,6 +136,8 @@ class _Crew:
         process = get_context("spawn").Process(
             target=worker.main, args=(there, url, backend.pool, self.how), daemon=True
         )
+        # starting the first process starts this one's tracker, which lifts the block again
+        resource_tracker.ensure_running()
         with _no_interrupt():
             process.start()
         there.close()
