@@ -66,13 +66,15 @@ def disk(url: str, *tables: str) -> int:
     return int(row[0]) if row and row[0] else 0
 
 
-def measured_load(paths: list[str], warm_up: str, jobs: int) -> dict[str, Any]:
+def measured_load(
+    paths: list[str], warm_up: str, jobs: int, chunk: int | None = None
+) -> dict[str, Any]:
     """Load into a fresh store."""
     with database() as url, open_store(url) as store:
         load(store, [warm_up])
         gc.collect()
         start = time.perf_counter()
-        summary = load(store, paths, jobs=jobs)
+        summary = load(store, paths, jobs=jobs, chunk_bytes=chunk)
         seconds = time.perf_counter() - start
         readings = summary.days.stored
         return {"seconds": seconds, "readings": readings, "disk": _day_bytes(url)}
@@ -175,13 +177,16 @@ def main() -> None:
     options.add_argument("task", choices=["load", "load2", "copy", "upsert"])
     options.add_argument("paths", nargs="+")
     options.add_argument("--warm-up", required=True)
+    options.add_argument("--chunk", type=int, help="bytes of a piece; without: the default")
     given = options.parse_args()
     if given.task == "copy":
         seen = measured_copy(given.paths, given.warm_up)
     elif given.task == "upsert":
         seen = measured_upsert(given.paths, given.warm_up)
     else:
-        seen = measured_load(given.paths, given.warm_up, 2 if given.task == "load2" else 1)
+        seen = measured_load(
+            given.paths, given.warm_up, 2 if given.task == "load2" else 1, given.chunk
+        )
     print(json.dumps({**seen, "peak": stopwatch.peak_bytes()}))
 
 

@@ -265,14 +265,14 @@ def server_jobs(url: str, facts: Facts, *, quick: bool) -> list[Job]:
     """What is measured on PostgreSQL; what is compared has one kind of work."""
     environment = ["env", f"BENCH_POSTGRES={url}"]
 
-    def call(task: str, shape: str, who: str, how: str, times: int) -> Job:
+    def call(task: str, shape: str, who: str, how: str, times: int, *more: str) -> Job:
         path = Path(facts[shape]["path"])
         paths = (
             [path.with_name("B-1.csv"), path.with_name("B-2.csv")] if task == "load2" else [path]
         )
-        warm_up = facts["tiny"]["path"] if quick or shape in BIG or task == "load2" else path
         command = [sys.executable, str(HERE / "postgres.py"), task, *map(str, paths)]
-        command = [*environment, *command, "--warm-up", str(warm_up)]
+        # warmed up on a tiny file: the file itself would be a duplicate
+        command = [*environment, *command, "--warm-up", facts["tiny"]["path"], *more]
         return Job("into PostgreSQL", shape, who, how, command, 1 if quick else times)
 
     jobs = []
@@ -287,6 +287,9 @@ def server_jobs(url: str, facts: Facts, *, quick: bool) -> list[Job]:
     ]
     if not quick:
         jobs.append(call("load", "B10", "nemflow", "nemflow.pipeline.load(store, file)", 1))
+        for mib in (1, 4, 12, 32):
+            how = f"load(store, file, chunk_bytes={mib} MiB)"
+            jobs.append(call("load", "B", "nemflow", how, 2, "--chunk", str(mib * 2**20)))
     return jobs
 
 

@@ -62,15 +62,15 @@ class Told:
         ):
             counts[delivery][kind] = count
         return [
-            replace(each, reviews=dict(sorted(counts.get(each.delivery, {}).items())))
+            replace(each, reviews=dict(sorted(counts[each.delivery].items())))
+            if each.delivery in counts
+            else each
             for each in outcomes
         ]
 
     def _others(self, conn: sa.Connection, deliveries: set[int]) -> bool:
         """Whether others have published since this run began."""
-        since = meetings.published_since(conn, self._seq)
-        of = review_events.deliveries_of(conn, since)
-        return any(number not in deliveries for number in of.values())
+        return not meetings.deliveries_since(conn, self._seq) <= deliveries
 
     def _look_late(self, conn: sa.Connection, store: Store, deliveries: set[int]) -> None:
         """Append the conflicts that our loads could not see; of two, the later load's."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: A batch of small texts is closed at so many bytes, or so many texts.
 BATCH_BYTES = 8 * 1024 * 1024
-BATCH_TEXTS = 2500
+BATCH_TEXTS = 5000
 
 #: Files with the names they were given under, as ``unpack.given_files`` lists them.
 Given = Sequence[tuple[Path, str] | ArchiveRefused]

@@ -41,6 +41,16 @@ def published_since(conn: sa.Connection, seq: int) -> set[int]:
     return set(conn.execute(question).scalars())
 
 
+def deliveries_since(conn: sa.Connection, seq: int) -> set[int]:
+    """The deliveries of ``published_since``."""
+    question = (
+        sa.select(load.c.delivery)
+        .join(load_event, load.c.id == load_event.c.load)
+        .where(load_event.c.seq > seq, load_event.c.kind != "undone", load.c.state == "published")
+    )
+    return set(conn.execute(question).scalars())
+
+
 def met_late(conn: sa.Connection, backend: Backend, since: int) -> pl.DataFrame:
     """Conflicts among loads published after a commit, which may not have seen each other.
 
