@@ -12,9 +12,12 @@ zipfile, expat) escapes unmapped.
     │   ├── FileRefused       bytes that cannot be read as MDFF at all
     │   │   ├── ArchiveRefused    a container that is broken, hostile or over a limit
     │   │   └── EnvelopeRefused   an aseXML message that is broken, hostile or without payload
+    │   ├── TooLarge          an upload of more bytes than are taken
     │   └── NotFound          an NMI, file, delivery or rule that is not known
     └── SystemFault           ours or the machine's                      (CLI exit 3)
         ├── MissingExtra      an optional dependency is not installed
+        ├── SpoolFault        the spool's folder cannot be used
+        │   └── SpoolFull     no room for more originals; transient
         └── StoreError        the store cannot do it
             ├── StoreBusy     locked by another process; transient
             │   └── StoreTaken    somebody else has taken over; try the whole call again
@@ -101,6 +104,12 @@ class EnvelopeRefused(FileRefused):
     code = "E-ENVELOPE"
 
 
+class TooLarge(DataError):
+    """An upload of more bytes than are taken."""
+
+    code = "E-TOO-LARGE"
+
+
 class NotFound(DataError):
     """An NMI, file, delivery, load or rule that is not known."""
 
@@ -124,6 +133,19 @@ class MissingExtra(SystemFault):
             f"{what} needs the optional part {extra!r}, which is not installed.",
             hint=f"Install it with: pip install 'nemflow[{extra}]'",
         )
+
+
+class SpoolFault(SystemFault):
+    """The spool's folder, or its disk, cannot be used."""
+
+    code = "E-SPOOL"
+
+
+class SpoolFull(SpoolFault):
+    """There is no room for more originals; later there may be."""
+
+    code = "E-SPOOL-FULL"
+    transient = True
 
 
 class StoreError(SystemFault):

@@ -5,7 +5,7 @@ just by luck.
 
 Promises: nothing happens unless ``NEMFLOW_FAILPOINTS`` (or ``arm``) names a place; then
 ``reach`` is one look into an empty dictionary. Every place is listed in ``PLACES`` and is reached
-by a load; docs/testing.md says how they are used.
+by a load, those that begin with ``spool-`` by an upload; docs/testing.md says how they are used.
 
 Look next: ``chaos/crashes.py``, which kills loads at each of them.
 """
@@ -33,6 +33,11 @@ PLACES: Final = {
     "before-commit": "a transaction has done all its work",
     "after-commit": "it is committed, and nobody was told",
     "mid-clear": "some rows of a dead load are removed, its state is not changed",
+    "spool-begun": "an upload has its unfinished file",
+    "spool-written": "all bytes of an upload are written, not on the disk",
+    "spool-synced": "they are on the disk, under no name yet",
+    "spool-renamed": "the original has its name, which is not on the disk",
+    "spool-kept": "the original is there for good, the ledger knows nothing of it",
 }
 
 _armed: dict[str, tuple[int, Callable[[], None]]] = {}
