@@ -96,7 +96,7 @@ _LOAD_WORDS: Final = {
 _LOAD_DEFAULTS: Final = {
     "jobs": ("auto: 1 on SQLite, else by cores, files and memory", "2"),
     "batch_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
-    "chunk_bytes": ("auto: 12 MiB, less when memory is short", '"12 MiB"'),
+    "chunk_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
 }
 #: Tables of the file: each is a value object of a room, one whole number per field.
 _TABLE_PREFIXES: Final = ("limits.", "xml.", "pool.", "load.")

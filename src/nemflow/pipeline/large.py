@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nemflow.pipeline.unpack import Item
 
 #: Bytes of text in one piece.
-PIECE_BYTES = 12 * 1024 * 1024
+PIECE_BYTES = 8 * 1024 * 1024
 
 
 #: How often a large text is begun anew because a crash of the server took pieces of it back.

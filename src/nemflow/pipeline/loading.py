@@ -88,7 +88,7 @@ def load(
             than one needs ``if __name__ == "__main__":``.
         batch_bytes: small texts are loaded together up to this size; None: 8 MiB, or less when
             memory is short.
-        chunk_bytes: large texts are read in pieces of this size; None: 12 MiB, or less.
+        chunk_bytes: large texts are read in pieces of this size; None: 8 MiB, or less.
         xml_limits: how much of an aseXML message is read; None: defaults.
 
     Returns:
