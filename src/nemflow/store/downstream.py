@@ -189,6 +189,16 @@ class Downstream:
             raise UsageError("A page has at least one row.", hint="Give a limit of 1 or more.")
         return self.backend.look(lambda conn: feed.page(conn, self.backend, since, limit))
 
+    def commits(self, since: int = 0, *, limit: int = 1000) -> pl.DataFrame:
+        """Loads that became visible or were taken back behind commit ``since``, in commit order.
+
+        At most ``limit`` commits, each with all its loads: go on behind the last ``seq``.
+
+        Columns: seq Int64, at, event (published|undone|redone), load, file, delivery, days, reads
+        Int64 (claims of the load).
+        """
+        return self.backend.look(lambda conn: feed.commits(conn, self.backend, since, limit))
+
     def _seq_of(self, as_known_on: datetime | int | None) -> int:
         """The commit number meant; the last one when nothing is said."""
         if as_known_on is not None:

@@ -159,3 +159,31 @@ def _told(conn: sa.Connection, backend: Backend, rows: pl.DataFrame) -> pl.DataF
         "seq", "at", "event", "nmi", "suffix", "day", kind.alias("kind"), *sides,
         cursor.alias("cursor"),
     ).drop("before_file_at", "after_file_at")  # fmt: skip
+
+
+def commits(conn: sa.Connection, backend: Backend, since: int, limit: int) -> pl.DataFrame:
+    """The next commits behind ``since``, each with all its loads; see ``Store.commits``."""
+    some = (
+        sa.select(load_event.c.seq)
+        .where(load_event.c.seq > since)
+        .distinct()
+        .order_by(load_event.c.seq)
+        .limit(limit)
+    ).subquery()
+    until = sa.select(sa.func.max(some.c.seq)).scalar_subquery()
+    return backend.fetch(
+        conn,
+        sa.select(
+            load_event.c.seq,
+            load_event.c.at,
+            load_event.c.kind.label("event"),
+            load.c.id.label("load"),
+            load.c.file,
+            load.c.delivery,
+            (load.c.days_stored + load.c.days_unchanged).label("days"),
+            (load.c.reads_stored + load.c.reads_unchanged).label("reads"),
+        )
+        .join(load, load.c.id == load_event.c.load)
+        .where(load_event.c.seq > since, load_event.c.seq <= until)
+        .order_by(load_event.c.seq, load.c.id),
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import sqlalchemy as sa
@@ -72,8 +72,35 @@ def deliveries(
     states: Collection[str] | None,
     parent: int | None,
     limit: int | None,
+    before: int | None = None,
 ) -> pl.DataFrame:
-    """See ``Store.deliveries``. The counts are its load's; the file's, while it speaks for it."""
+    """See ``Store.deliveries``."""
+    question = _of_deliveries().order_by(delivery.c.id.desc())
+    if states is not None:
+        question = question.where(delivery.c.state.in_(list(states)))
+    if parent is not None:
+        question = question.where(delivery.c.parent == parent)
+    if before is not None:
+        question = question.where(delivery.c.id < before)
+    return backend.fetch(conn, question.limit(limit))
+
+
+def one_delivery(conn: sa.Connection, backend: Backend, number: int) -> pl.DataFrame:
+    """See ``Store.delivery``."""
+    work = ["api_key", "lane", "attempts", "next_try_at", "progress"]
+    found = backend.fetch(
+        conn,
+        _of_deliveries()
+        .add_columns(*(delivery.c[name] for name in work))
+        .where(delivery.c.id == number),
+    )
+    if found.is_empty():
+        raise NotFound(f"There is no delivery {number}.", hint="List them with: nemflow deliveries")
+    return found
+
+
+def _of_deliveries() -> sa.Select[Any]:
+    """Deliveries with their counts: their load's; the file's, while they speak for it."""
     inside = delivery.alias("inside")
     members = sa.select(sa.func.count()).where(inside.c.parent == delivery.c.id).scalar_subquery()
     speaks = file.c.delivery == delivery.c.id
@@ -82,7 +109,7 @@ def deliveries(
         for name in COUNTS
     ]
     first = sa.and_(load.c.delivery == delivery.c.id, load.c.kind == "load")
-    question = (
+    return (
         sa.select(
             delivery.c.id.label("delivery"),
             *(delivery.c[name] for name in (
@@ -97,13 +124,7 @@ def deliveries(
         )
         .outerjoin(load, first)
         .outerjoin(file, file.c.id == delivery.c.file)
-        .order_by(delivery.c.id.desc())
     )  # fmt: skip
-    if states is not None:
-        question = question.where(delivery.c.state.in_(list(states)))
-    if parent is not None:
-        question = question.where(delivery.c.parent == parent)
-    return backend.fetch(conn, question.limit(limit))
 
 
 FILE_COLUMNS = [
@@ -133,6 +154,7 @@ def files(
     states: Collection[str] | None,
     nmi: str | None,
     limit: int | None,
+    before: int | None = None,
 ) -> pl.DataFrame:
     """See ``Store.files``."""
     question = sa.select(
@@ -140,6 +162,8 @@ def files(
     ).order_by(file.c.id.desc())
     if states is not None:
         question = question.where(file.c.state.in_(list(states)))
+    if before is not None:
+        question = question.where(file.c.id < before)
     if nmi is not None:
         loads = sa.select(day_claim.c.load).where(day_claim.c.nmi == nmi).distinct()
         about = sa.select(load.c.file).where(load.c.id.in_(loads))

@@ -130,6 +130,7 @@ class Store(Downstream):
         *,
         parent: int | None = None,
         limit: int | None = 100,
+        before: int | None = None,
     ) -> pl.DataFrame:
         """Arrivals, newest first.
 
@@ -137,6 +138,7 @@ class Store(Downstream):
             state: only these states (loaded, partly_loaded, duplicate, rejected, undone, ...).
             parent: only what was inside this delivery; None: all, containers and members.
             limit: at most so many; None: all.
+            before: only those with a smaller number: the next page.
 
         Columns: delivery Int64, parent Int64 (the archive it came in), name, channel, sender,
         profile, state, sha256 (of the raw bytes), size Int64, file Int64 (null: a container, or
@@ -147,8 +149,18 @@ class Store(Downstream):
         """
         with self.backend.reading() as conn:
             return history.deliveries(
-                conn, self.backend, states=history.states_of(state), parent=parent, limit=limit
-            )
+                conn, self.backend, states=history.states_of(state), parent=parent, limit=limit,
+                before=before,
+            )  # fmt: skip
+
+    def delivery(self, number: int) -> pl.DataFrame:
+        """One arrival as one row of ``deliveries()``, plus how its work stands.
+
+        Further columns: api_key, lane (urgent|normal|bulk), attempts Int64, next_try_at, progress
+        String (JSON). Raises NotFound.
+        """
+        with self.backend.reading() as conn:
+            return history.one_delivery(conn, self.backend, number)
 
     def files(
         self,
@@ -156,8 +168,15 @@ class Store(Downstream):
         *,
         nmi: str | None = None,
         limit: int | None = None,
+        before: int | None = None,
     ) -> pl.DataFrame:
         """Every MDFF text ever seen, newest first, one row per SHA-256.
+
+        Args:
+            state: only in these states.
+            nmi: only with data of this NMI.
+            limit: at most so many; None: all.
+            before: only those with a smaller number: the next page.
 
         Columns: file Int64, sha256, name (as first seen), size, version_header (NEM12|NEM13),
         from_participant, to_participant, file_at, state (loaded|partly_loaded|rejected|undone|
@@ -167,8 +186,9 @@ class Store(Downstream):
         """
         with self.backend.reading() as conn:
             return history.files(
-                conn, self.backend, states=history.states_of(state), nmi=nmi, limit=limit
-            )
+                conn, self.backend, states=history.states_of(state), nmi=nmi, limit=limit,
+                before=before,
+            )  # fmt: skip
 
     def file(self, which: int | str) -> pl.DataFrame:
         """One file as one row of ``files()``, plus message_id, transaction_id, sender, receiver.
