@@ -1,0 +1,94 @@
+"""What changes something: undo, redo, replay.
+
+Why: a wrong file must go and a mended record come in, also when nobody sits at a terminal.
+
+Promises: each route is one verb of ``nemflow.pipeline``; who did it is in the audit; what its
+state does not allow is refused with 409 and changes nothing.
+
+Look next: ``queries.py`` to see what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from nemflow import pipeline
+from nemflow.errors import UsageError
+from nemflow.pipeline import Change
+from nemflow.service import forms
+from nemflow.service.auth import Caller, needs
+from nemflow.service.problems import Problem, documented
+from nemflow.service.queries import Given, Number, Which
+
+router = APIRouter(prefix="/v1", tags=["acts"])
+Operator = Annotated[Caller, Depends(needs("operate"))]
+
+
+class Replay(BaseModel):
+    """Which quarantined records to read again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str | None = Field(None, max_length=64, description="Only of this file.")
+    rule: str | None = Field(None, max_length=10, description="Only what this rule rejected.")
+    profile: str = Field("portal", pattern="^(portal|b2b)$")
+    edits: dict[int, Annotated[str, Field(max_length=1_000_000)]] | None = Field(
+        None, max_length=1000, description="Corrected text by quarantine id."
+    )
+    dry_run: bool = Field(default=False, description="The same account; nothing is written.")
+
+
+@router.post("/deliveries/{delivery}/undo", responses=documented(404, 409))
+def undo_delivery(given: Given, by: Operator, delivery: Number) -> Response:
+    """Take a delivery's days back; the versions before are current again."""
+    return _changed(
+        lambda: pipeline.undo(
+            given.store, delivery, by=by.name, hook=given.hook, review_after=given.review_after
+        )
+    )
+
+
+@router.post("/deliveries/{delivery}/redo", responses=documented(404, 409))
+def redo_delivery(given: Given, by: Operator, delivery: Number) -> Response:
+    """Put back what undo took."""
+    return _changed(
+        lambda: pipeline.redo(
+            given.store, delivery, by=by.name, hook=given.hook, review_after=given.review_after
+        )
+    )
+
+
+@router.post("/files/{which}/replay", responses=documented(404))
+def replay_file(given: Given, by: Operator, which: Which, wanted: Replay | None = None) -> Response:
+    """Read a file's quarantined records again."""
+    return replay(given, by, (wanted or Replay()).model_copy(update={"file": which}))  # type: ignore[call-arg]
+
+
+@router.post("/replay", responses=documented(404))
+def replay(given: Given, by: Operator, wanted: Replay) -> Response:
+    """Read quarantined records again after a fix; what passes now is loaded."""
+    summary = pipeline.replay(
+        given.store,
+        wanted.file,
+        rule=wanted.rule.upper() if wanted.rule else None,
+        profile=wanted.profile,
+        edits=wanted.edits,
+        dry_run=wanted.dry_run,
+        participant=given.participant,
+        by=by.name,
+        hook=given.hook,
+        review_after=given.review_after,
+    )
+    return forms.document(summary.to_dict())
+
+
+def _changed(change: Callable[[], Change]) -> Response:
+    try:
+        return forms.document(change().to_dict())
+    except UsageError as error:
+        raise Problem("E-STATE", error.message, error.hint) from error

@@ -1,0 +1,63 @@
+"""The application: every route, every error, in one place.
+
+Why: one function makes what uvicorn runs and what the tests ask.
+
+Promises: ``create`` opens nothing and starts nothing; all it uses is in the context it is given.
+
+Look next: ``queries.py``, ``acts.py``, ``stream.py``, ``health.py``; ``/docs`` of a
+running service.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from nemflow._version import __version__
+from nemflow.service import acts, health, problems, queries, stream
+from nemflow.service.context import Context
+
+_ABOUT = """NEM12 and NEM13 files in, versioned interval data out.
+
+Send `Authorization: Bearer <key>` unless the service runs on loopback without keys. Times are
+market time, UTC+10 all year. Every error is a problem document (RFC 9457) with a stable `code`.
+"""
+
+
+def create(context: Context) -> FastAPI:
+    """The application over a context.
+
+    ``app.state.stopping`` (a ``threading.Event``) ends event streams and turns /readyz red: set it
+    before the server is told to stop.
+    """
+    app = FastAPI(
+        title="nemflow",
+        version=__version__,
+        description=_ABOUT,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.state.context = context
+    app.state.stopping = threading.Event()
+    for router in (health.router, queries.router, acts.router, stream.router):
+        app.include_router(router)
+    problems.install(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with problem documents and the key."""
+    if app.openapi_schema is None:
+        found = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        parts = found.setdefault("components", {})
+        parts.setdefault("schemas", {})["Problem"] = problems.SCHEMA
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"key": []}, {}]
+        app.openapi_schema = found
+    return app.openapi_schema
