@@ -16,6 +16,7 @@ zipfile, expat) escapes unmapped.
     │   └── NotFound          an NMI, file, delivery or rule that is not known
     └── SystemFault           ours or the machine's                      (CLI exit 3)
         ├── MissingExtra      an optional dependency is not installed
+        ├── BrokerAway        the queue's server does not answer; transient
         ├── SpoolFault        the spool's folder cannot be used
         │   └── SpoolFull     no room for more originals; transient
         └── StoreError        the store cannot do it
@@ -145,6 +146,13 @@ class SpoolFull(SpoolFault):
     """There is no room for more originals; later there may be."""
 
     code = "E-SPOOL-FULL"
+    transient = True
+
+
+class BrokerAway(SystemFault):
+    """The queue's server does not answer, or refuses; the ledger sends again later."""
+
+    code = "E-BROKER-AWAY"
     transient = True
 
 

