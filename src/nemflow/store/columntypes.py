@@ -95,3 +95,15 @@ class IntegerValues(sa.types.TypeDecorator[str]):
 #: Text that is compared by its bytes, in the order of the key index.
 Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+metadata = sa.MetaData()  #: every table of the store
+
+
+def column(name: str, kind: Any, comment: str, **options: Any) -> sa.Column[Any]:
+    """A column that says what it means."""
+    return sa.Column(name, kind, comment=comment, **options)
+
+
+def identity(comment: str) -> sa.Column[Any]:
+    """The number of a ledger row; we give it out ourselves."""
+    return column("id", Big, comment, primary_key=True, autoincrement=False)

@@ -61,6 +61,9 @@ def hold(
             it. The load may begin again.
     """
     until = backend.now(conn) + LEASE
+    conn.execute(  # first, as everywhere: a delivery is locked before its loads
+        sa.update(delivery).where(delivery.c.lease_token == token).values(lease_until=until)
+    )
     ours = load.c.id == load_id, load.c.state == "open", load.c.lease_token == token
     as_left = () if since is None else (load.c.lease_until == since,)
     held = conn.execute(sa.update(load).where(*ours, *as_left).values(lease_until=until)).rowcount
@@ -74,9 +77,6 @@ def hold(
             "This load was taken for dead and cleared by another process.",
             hint="Nothing of it is visible; load again.",
         )
-    conn.execute(
-        sa.update(delivery).where(delivery.c.lease_token == token).values(lease_until=until)
-    )
     return until
 
 
@@ -109,16 +109,57 @@ def renew(conn: sa.Connection, backend: Backend, token: str) -> None:
 def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[list[int], int]:
     """Remove every row of the open loads under a lease, and close its deliveries.
 
+    A delivery whose original lies in the spool is not closed: it is queued again, the attempt
+    counted, and what that attempt had begun of its members is cancelled.
+
     Returns:
         The loads cleared, and how many deliveries were closed with ``state`` and ``why``.
     """
+    held = delivery.c.lease_token == token
+    conn.execute(sa.select(delivery.c.id).where(held).order_by(delivery.c.id).with_for_update())
+    loads = clear_loads(conn, token)
     now = datetime.now(MARKET_OFFSET)
+    free = {"lease_token": None, "lease_until": None}
+    spooled = sa.and_(
+        held,
+        delivery.c.kept == "spooled",
+        delivery.c.parent.is_(None),
+        delivery.c.state.in_(["inspecting", "loading"]),
+    )
+    tops = list(conn.execute(sa.select(delivery.c.id).where(spooled)).scalars())
+    mine = sa.and_(held, delivery.c.state == "loading")
+    if tops:
+        conn.execute(
+            sa.update(delivery)
+            .where(mine, delivery.c.parent.in_(tops))
+            .values(state="cancelled", error=why, finished_at=now, **free)
+        )
+        conn.execute(
+            sa.update(delivery)
+            .where(spooled)
+            .values(state="queued", state_at=now, sent_at=None, error=why, **free)
+        )
+    left = conn.execute(
+        sa.update(delivery).where(mine).values(state=state, error=why, finished_at=now, **free)
+    ).rowcount
+    return loads, left
+
+
+def clear_loads(conn: sa.Connection, token: str) -> list[int]:
+    """Remove every row of the open loads under a lease; they are dead. Returns them."""
     loads = list(
         conn.execute(
-            sa.select(load.c.id).where(load.c.state == "open", load.c.lease_token == token)
+            sa.select(load.c.id)
+            .where(load.c.state == "open", load.c.lease_token == token)
+            .order_by(load.c.id)
+            .with_for_update()
         ).scalars()
     )
-    closed = {"lease_token": None, "lease_until": None, "finished_at": now}
+    closed = {
+        "lease_token": None,
+        "lease_until": None,
+        "finished_at": datetime.now(MARKET_OFFSET),
+    }
     for some in batches(loads):
         for table in LOAD_TABLES:
             conn.execute(sa.delete(table).where(table.c.load.in_(some)))
@@ -129,11 +170,7 @@ def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[lis
             .where(file.c.load.in_(some), file.c.state == "loading")
             .values(state="dead")
         )
-    mine = sa.and_(delivery.c.lease_token == token, delivery.c.state == "loading")
-    left = conn.execute(
-        sa.update(delivery).where(mine).values(state=state, error=why, **closed)
-    ).rowcount
-    return loads, left
+    return loads
 
 
 def withdraw(conn: sa.Connection, load_id: int, *, everything: bool = False) -> None:

@@ -29,21 +29,14 @@ from nemflow.store.columntypes import Exact as Exact  # noqa: PLC0414
 from nemflow.store.columntypes import IntegerValues as IntegerValues  # noqa: PLC0414
 from nemflow.store.columntypes import Key as Key  # noqa: PLC0414
 from nemflow.store.columntypes import Stamp as Stamp  # noqa: PLC0414
+from nemflow.store.columntypes import column as _column
+from nemflow.store.columntypes import identity as _id
+from nemflow.store.columntypes import metadata as metadata  # noqa: PLC0414
 
 #: The schema this program reads and writes; a test keeps it equal to the newest migration.
-SCHEMA_REVISION = "0004"
-
-metadata = sa.MetaData()
+SCHEMA_REVISION = "0005"
 
 _BRIN: dict[str, Any] = {"postgresql_using": "brin", "info": {"only": "postgresql"}}
-
-
-def _column(name: str, kind: Any, comment: str, **options: Any) -> sa.Column[Any]:
-    return sa.Column(name, kind, comment=comment, **options)
-
-
-def _id(comment: str) -> sa.Column[Any]:
-    return _column("id", Big, comment, primary_key=True, autoincrement=False)
 
 
 def _counts(of: str, what: str) -> list[sa.Column[Any]]:
@@ -93,9 +86,29 @@ delivery = sa.Table(
     _column("error", sa.Text, "the last error, one sentence"),
     _column("received_at", Stamp, "when it arrived", nullable=False),
     _column("finished_at", Stamp, "when it reached a final state"),
+    _column("kept", sa.Text, "its original: spooled, deleted, archived; null: never in the spool"),
+    _column("dry_run", sa.Boolean, "only tried out", nullable=False, server_default=sa.false()),
+    _column("inspected", sa.Text, "JSON: what is in it: kind, NMIs, days, lengths, sender"),
+    _column("state_at", Stamp, "since when it is in its state; null: an older program set it"),
+    _column(
+        "sent_at", Stamp, "when the broker was last told of it; null: since its last claim not"
+    ),
     sa.Index("delivery_by_parent", "parent"),
     sa.Index("delivery_by_file", "file"),
     sa.Index("delivery_by_state", "state", "id"),
+    sa.Index("delivery_by_sha256", "sha256"),
+    sa.Index(
+        "delivery_spooled",
+        "id",
+        sqlite_where=sa.text("kept = 'spooled'"),
+        postgresql_where=sa.text("kept = 'spooled'"),
+    ),
+    sa.Index(
+        "delivery_drained",
+        "finished_at",
+        sqlite_where=sa.text("kept IS NOT NULL"),
+        postgresql_where=sa.text("kept IS NOT NULL"),
+    ),
     comment="One arrival: an upload, a file in the folder, a zip, and what was inside it.",
 )
 
@@ -424,10 +437,16 @@ review_closed = sa.Table(
     comment="A person has closed a review event. Append-only; the first counts.",
 )
 
+# after all others: they come last in the reference
+from nemflow.store.worktables import api_key as api_key  # noqa: E402, PLC0414
+from nemflow.store.worktables import delivery_step as delivery_step  # noqa: E402, PLC0414
+from nemflow.store.worktables import idempotency as idempotency  # noqa: E402, PLC0414
+from nemflow.store.worktables import sweep_run as sweep_run  # noqa: E402, PLC0414
+
 #: Tables that PostgreSQL keeps in one partition per month of ``day``, made when first needed.
 PARTITIONED = ("day_content", "day_claim")
 #: Tables whose rows are numbered by us, in blocks.
-NUMBERED = (delivery, file, load, quarantine, audit, consumer_take, review_event)
+NUMBERED = (delivery, file, load, quarantine, audit, consumer_take, review_event, api_key)
 
 #: Tables whose rows belong to a load and are cleared when it dies unpublished.
 DAY_TABLES = (day_content, day_claim, register_read, service_event)

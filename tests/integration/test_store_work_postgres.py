@@ -1,0 +1,5 @@
+"""Deliveries as work on PostgreSQL: the tests stand in tests/unit/test_store_work.py."""
+
+from borrowed import store_tests
+
+globals().update(store_tests("test_store_work"))
