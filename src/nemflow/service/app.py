@@ -4,7 +4,7 @@ Why: one function makes what uvicorn runs and what the tests ask.
 
 Promises: ``create`` opens nothing and starts nothing; all it uses is in the context it is given.
 
-Look next: ``queries.py``, ``acts.py``, ``stream.py``, ``health.py``; ``/docs`` of a
+Look next: ``queries.py``, ``acts.py``, ``uploads.py``, ``stream.py``, ``health.py``; ``/docs`` of a
 running service.
 """
 
@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from nemflow._version import __version__
-from nemflow.service import acts, health, problems, queries, stream
+from nemflow.service import acts, health, problems, queries, stream, uploads
 from nemflow.service.context import Context
 
 _ABOUT = """NEM12 and NEM13 files in, versioned interval data out.
@@ -42,7 +42,7 @@ def create(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.state.stopping = threading.Event()
-    for router in (health.router, queries.router, acts.router, stream.router):
+    for router in (health.router, queries.router, acts.router, stream.router, uploads.router):
         app.include_router(router)
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

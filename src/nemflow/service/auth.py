@@ -54,6 +54,10 @@ class Caller:
     scopes: frozenset[str]
     key: str | None  #: the key's name; None: a local caller without one
 
+    def may(self, *scopes: str) -> bool:
+        """Whether any of these is allowed; ``admin`` may everything."""
+        return "admin" in self.scopes or any(scope in self.scopes for scope in scopes)
+
 
 LOCAL = Caller("local", None, frozenset(SCOPES), None)
 
@@ -93,19 +97,19 @@ class Keyring:
         return found
 
 
-def needs(scope: str) -> Callable[[Request], Caller]:
-    """A dependency of a route: the caller, who must have this scope (``admin`` has every one)."""
+def needs(*scopes: str) -> Callable[[Request], Caller]:
+    """A dependency of a route: the caller, who must have one of these scopes, or ``admin``."""
 
     def caller(request: Request) -> Caller:
         keyring: Keyring = request.app.state.context.keyring
         found = keyring.caller(secret_of(request))
         if found.key is None:
             local_only(request)
-        if scope not in found.scopes and "admin" not in found.scopes:
+        if not found.may(*scopes):
             raise Problem(
                 "E-SCOPE",
-                f"The key {found.name} may not {scope}.",
-                hint=f"Make one that may: nemflow keys add NAME --scope {scope}",
+                f"The key {found.name} may not {' or '.join(scopes)}.",
+                hint=f"Use one with the scope {scopes[0]}; see nemflow keys.",
             )
         return found
 

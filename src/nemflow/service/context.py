@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from nemflow.events import Hook
     from nemflow.service.auth import Keyring
+    from nemflow.service.intake import Intake
     from nemflow.store import Store
 
 
@@ -42,6 +43,7 @@ class Context:
     store: Store
     keyring: Keyring
     limits: ServiceLimits = field(default_factory=ServiceLimits)
+    intake: Intake | None = None  #: takes uploads; None: this service only answers questions
     hook: Hook | None = None  #: called with events of undo, redo and replay
     #: name -> raises a ``NemflowError`` when that part cannot work now; for /readyz
     ready: dict[str, Callable[[], None]] = field(default_factory=dict)

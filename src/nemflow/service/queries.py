@@ -75,12 +75,6 @@ def deliveries(
     return forms.answered(request, "deliveries", rows.head(limit), {"next": onward})
 
 
-@router.get("/deliveries/{delivery}", responses=documented(404))
-def delivery(given: Given, delivery: Number) -> Response:
-    """One arrival: its state, attempts and counts."""
-    return forms.document(forms.row_of(given.store.delivery(delivery)))
-
-
 @router.get("/files", responses=forms.ROWS | documented(404, 406))
 def files(
     request: Request,

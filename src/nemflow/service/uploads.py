@@ -1,0 +1,252 @@
+"""Files come in: ``POST /v1/deliveries`` (a form) and ``PUT /v1/deliveries/{name}`` (the bytes).
+
+Why: this is the moment after which the sender forgets the file.
+
+Promises: 202 with a Location, or 200, only after the bytes are flushed under their name and the
+ledger row is committed; 200 tells the outcome when there is one already (the same bytes stand, or
+``?wait=`` saw the end); an upload that was cut off, refused or found wrong leaves nothing; nothing
+is parsed here.
+
+Look next: ``bodies.py`` for the bytes, ``intake.py`` for room, ``nemflow.pipeline.receiving``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import Path as InPath
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+
+from nemflow.errors import UsageError
+from nemflow.pipeline.receiving import Receipt, receive
+from nemflow.service import forms
+from nemflow.service.auth import Caller, needs
+from nemflow.service.bodies import Body, Digest, Gone, Parts, Refusal, parts_of
+from nemflow.service.context import Context
+from nemflow.service.intake import Intake
+from nemflow.service.problems import Problem, answer, documented
+from nemflow.service.queries import Given, Number
+from nemflow.store.work import FINAL
+
+router = APIRouter(prefix="/v1", tags=["uploads"])
+Uploader = Annotated[Caller, Depends(needs("upload"))]
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {
+    "schema": {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "array", "items": _BINARY["schema"]}},
+    }
+}
+_RECEIPT = {"content": {forms.JSON: {"schema": {"type": "object"}}}}
+_TAKEN: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Its outcome is known: a duplicate, or waited for.", **_RECEIPT},
+    202: {
+        "description": "Accepted: safe, and to be loaded. Location says where to ask.",
+        **_RECEIPT,
+    },
+}
+_ANSWERS = _TAKEN | documented(408, 409, 413, 507)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the sender says beside the bytes."""
+
+    wait: Annotated[float, Query(ge=0, description="Seconds to wait for the outcome.")] = 0.0
+    profile: Annotated[
+        Literal["portal", "b2b"] | None, Query(description="Rule profile; default by what it is.")
+    ] = None
+    priority: Annotated[Literal["urgent", "normal", "bulk"], Query(description="Lane.")] = "normal"
+    dry_run: Annotated[bool, Query(description="Tell what would happen; store nothing.")] = False
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=200, description="The same key again: the same answer."),
+    ] = None
+
+
+Said = Annotated[Wishes, Depends()]
+
+
+@router.post(
+    "/deliveries",
+    status_code=202,
+    responses=_ANSWERS,
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": _FORM}}},
+)
+async def post(request: Request, given: Given, by: Uploader, said: Said) -> Response:
+    """One or many files as a form: texts, archives, messages."""
+    return await _answered(
+        request, given, lambda body: _taken(request, given, by, said, body, name=None)
+    )
+
+
+@router.put(
+    "/deliveries/{name}",
+    status_code=202,
+    responses=_ANSWERS,
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}
+    },
+)
+async def put(
+    request: Request,
+    given: Given,
+    by: Uploader,
+    said: Said,
+    *,
+    name: Annotated[str, InPath(min_length=1, max_length=255)],
+) -> Response:
+    """One file as it is; a Content-Digest (sha-256) is checked."""
+    return await _answered(
+        request, given, lambda body: _taken(request, given, by, said, body, name=name)
+    )
+
+
+@router.get("/deliveries/{delivery}", responses=documented(404))
+def delivery(
+    given: Given, by: Annotated[Caller, Depends(needs("read", "upload"))], delivery: Number
+) -> Response:
+    """One arrival: its state, attempts and counts. A key that may only upload sees its own."""
+    row = forms.row_of(given.store.delivery(delivery))
+    if not by.may("read") and row["api_key"] != by.key:
+        raise Problem("E-SCOPE", f"The key {by.name} did not bring delivery {delivery}.")
+    return forms.document(row)
+
+
+async def _answered(
+    request: Request, given: Context, work: Callable[[Body], Awaitable[Response]]
+) -> Response:
+    """The answer, or a refusal that reaches a sender who still sends."""
+    body = Body(request, given.limits)
+    try:
+        return await work(body)
+    except Gone:
+        return Response(status_code=400)  # nobody reads it
+    except Exception as error:  # noqa: BLE001  told as a problem document, faults are logged
+        told = answer(error)
+        return told if body.ended else Refusal(told)
+
+
+async def _taken(
+    request: Request,
+    given: Context,
+    by: Caller,
+    said: Wishes,
+    body: Body,
+    *,
+    name: str | None,
+) -> Response:
+    """Take the body in; everything or nothing."""
+    intake = given.intake
+    if intake is None:
+        raise Problem("E-ROUTE", "This service takes no uploads.")
+    with intake.place(), ExitStack() as opened:
+        await run_in_threadpool(intake.check_room, _length(request))
+        digest = Digest(request)
+        parts = await run_in_threadpool(parts_of, request, intake.spool, given.limits, opened, name)
+        async for piece in body:
+            await run_in_threadpool(_feed, parts, digest, piece)
+        receipts = await run_in_threadpool(_received, intake, parts, digest, by, said)
+    intake.nudge()
+    rows = await _waited(given, receipts, min(said.wait, given.limits.wait_seconds))
+    done = all(row["state"] in FINAL for row in rows)
+    headers = {"Location": f"/v1/deliveries/{rows[0]['delivery']}"} if len(rows) == 1 else {}
+    told = rows[0] if name is not None else {"deliveries": rows}
+    return forms.document(told, 200 if done else 202, **headers)
+
+
+def _feed(parts: Parts, digest: Digest, piece: bytes) -> None:
+    digest.feed(piece)
+    parts.feed(piece)
+
+
+def _received(
+    intake: Intake, parts: Parts, digest: Digest, by: Caller, said: Wishes
+) -> list[tuple[str, Receipt]]:
+    """Every file safe and in the ledger.
+
+    Of several files each is accepted for itself: when a later one fails, the problem names those
+    that were accepted, and sending all again only makes duplicates of them.
+    """
+    parts.end()
+    digest.end()
+    receipts: list[tuple[str, Receipt]] = []
+    for number, (name, landing) in enumerate(parts.files):
+        key = said.idempotency_key
+        if key is not None and number:
+            key = f"{key}/{number + 1}"
+        try:
+            receipt = receive(
+                intake.store,
+                intake.spool,
+                landing,
+                name=name,
+                channel="http",
+                sender=by.sender,
+                api_key=by.key,
+                profile=said.profile,
+                lane=said.priority,
+                dry_run=said.dry_run,
+                idempotency_key=key,
+            )
+        except Exception as error:
+            if receipts:
+                intake.nudge()
+            if isinstance(error, UsageError) and key is not None:
+                raise Problem("E-IDEMPOTENCY", error.message, error.hint) from error
+            raise
+        receipts.append((name, receipt))
+    return receipts
+
+
+async def _waited(
+    given: Context, receipts: list[tuple[str, Receipt]], seconds: float
+) -> list[dict[str, Any]]:
+    """The rows of what was received; looked at again until all are final or the time is over."""
+    if seconds <= 0 and all(receipt.state not in FINAL for _, receipt in receipts):
+        return [_receipt(name, receipt) for name, receipt in receipts]
+    until = time.monotonic() + seconds
+    pause = 0.05
+    while True:
+        rows = await run_in_threadpool(_rows, given, receipts)
+        left = until - time.monotonic()
+        if left <= 0 or all(row["state"] in FINAL for row in rows):
+            return rows
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.5, 1.0)
+
+
+def _rows(given: Context, receipts: list[tuple[str, Receipt]]) -> list[dict[str, Any]]:
+    """Each as it stands now; a duplicate with what became of the earlier one."""
+    rows = []
+    for name, receipt in receipts:
+        row = _receipt(name, receipt) | forms.row_of(given.store.delivery(receipt.delivery))
+        if row["duplicate_of"] is not None:
+            row["earlier"] = forms.row_of(given.store.delivery(row["duplicate_of"]))
+        rows.append(row)
+    return rows
+
+
+def _receipt(name: str, receipt: Receipt) -> dict[str, Any]:
+    return {
+        "delivery": receipt.delivery,
+        "name": name,
+        "state": receipt.state,
+        "sha256": receipt.sha256,
+        "duplicate_of": receipt.duplicate_of,
+        "href": f"/v1/deliveries/{receipt.delivery}",
+    }
+
+
+def _length(request: Request) -> int:
+    """What the request says of its size; 0: nothing."""
+    given = request.headers.get("content-length", "")
+    return int(given) if given.isascii() and given.isdigit() else 0
