@@ -17,6 +17,7 @@ from nemflow.store.ledger import COUNTS
 from nemflow.store.tables import (
     day_claim,
     delivery,
+    delivery_step,
     file,
     load,
     load_event,
@@ -73,6 +74,8 @@ def deliveries(
     parent: int | None,
     limit: int | None,
     before: int | None = None,
+    sender: str | None = None,
+    channel: str | None = None,
 ) -> pl.DataFrame:
     """See ``Store.deliveries``."""
     question = _of_deliveries().order_by(delivery.c.id.desc())
@@ -82,12 +85,47 @@ def deliveries(
         question = question.where(delivery.c.parent == parent)
     if before is not None:
         question = question.where(delivery.c.id < before)
+    if sender is not None:
+        question = question.where(delivery.c.sender == sender)
+    if channel is not None:
+        question = question.where(delivery.c.channel == channel)
     return backend.fetch(conn, question.limit(limit))
+
+
+def dead(conn: sa.Connection, backend: Backend, limit: int | None) -> pl.DataFrame:
+    """See ``Store.dead``."""
+    question = _of_deliveries().add_columns(delivery.c.attempts, delivery.c.kept)
+    question = question.where(delivery.c.state == "dead", delivery.c.parent.is_(None))
+    return backend.fetch(conn, question.order_by(delivery.c.id.desc()).limit(limit))
+
+
+def timeline(conn: sa.Connection, backend: Backend, number: int) -> pl.DataFrame:
+    """See ``Store.timeline``."""
+    known = sa.select(delivery.c.id).where(delivery.c.id == number)
+    if conn.execute(known).first() is None:
+        raise NotFound(f"There is no delivery {number}.", hint="List them with: nemflow deliveries")
+    columns = delivery_step.c
+    found = backend.fetch(
+        conn,
+        sa.select(
+            columns.step, columns.attempt, columns.began_at, columns.ended_at, columns.outcome,
+            columns.detail,
+        )
+        .where(columns.delivery == number)
+        .order_by(columns.began_at, columns.ended_at),
+    )  # fmt: skip
+    took = (pl.col("ended_at") - pl.col("began_at")).dt.total_microseconds() / 1_000_000
+    return found.select(
+        "step", "attempt", "began_at", "ended_at", took.alias("seconds"), "outcome", "detail"
+    )
 
 
 def one_delivery(conn: sa.Connection, backend: Backend, number: int) -> pl.DataFrame:
     """See ``Store.delivery``."""
-    work = ["api_key", "lane", "attempts", "next_try_at", "progress"]
+    work = [
+        "api_key", "lane", "attempts", "next_try_at", "progress", "state_at", "kept", "dry_run",
+        "inspected",
+    ]  # fmt: skip
     found = backend.fetch(
         conn,
         _of_deliveries()
@@ -108,7 +146,12 @@ def _of_deliveries() -> sa.Select[Any]:
         sa.func.coalesce(sa.case((speaks, file.c[name]), else_=load.c[name]), 0).label(name)
         for name in COUNTS
     ]
-    first = sa.and_(load.c.delivery == delivery.c.id, load.c.kind == "load")
+    each = load.alias("each")  # a delivery that was retried has had several
+    newest = (
+        sa.select(sa.func.max(each.c.id))
+        .where(each.c.delivery == delivery.c.id, each.c.kind == "load")
+        .scalar_subquery()
+    )
     return (
         sa.select(
             delivery.c.id.label("delivery"),
@@ -122,7 +165,8 @@ def _of_deliveries() -> sa.Select[Any]:
             delivery.c.finished_at,
             delivery.c.error,
         )
-        .outerjoin(load, first)
+        .select_from(delivery)
+        .outerjoin(load, load.c.id == newest)
         .outerjoin(file, file.c.id == delivery.c.file)
     )  # fmt: skip
 

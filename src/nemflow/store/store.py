@@ -30,6 +30,7 @@ from nemflow.store import (
     takes,
     versions,
 )
+from nemflow.store.arrivals import Arrivals
 from nemflow.store.backends import Backend, backend_for
 from nemflow.store.backends.pool import Pool
 from nemflow.store.downstream import Downstream
@@ -92,7 +93,7 @@ def _url(given: str | None) -> sa.URL:
         ) from error
 
 
-class Store(Downstream):
+class Store(Arrivals, Downstream):
     """An open store. Use it as a context manager, or call ``close()``.
 
     Ids: a *delivery* is known by its number (``int``, as ``deliveries()`` shows). A *file* is known
@@ -123,44 +124,6 @@ class Store(Downstream):
         self.close()
 
     # -- the ledger -------------------------------------------------------------------------
-
-    def deliveries(
-        self,
-        state: str | Sequence[str] | None = None,
-        *,
-        parent: int | None = None,
-        limit: int | None = 100,
-        before: int | None = None,
-    ) -> pl.DataFrame:
-        """Arrivals, newest first.
-
-        Args:
-            state: only these states (loaded, partly_loaded, duplicate, rejected, undone, ...).
-            parent: only what was inside this delivery; None: all, containers and members.
-            limit: at most so many; None: all.
-            before: only those with a smaller number: the next page.
-
-        Columns: delivery Int64, parent Int64 (the archive it came in), name, channel, sender,
-        profile, state, sha256 (of the raw bytes), size Int64, file Int64 (null: a container, or
-        refused before it became a file), duplicate_of Int64 (the earlier delivery), members Int64
-        (how many deliveries were inside), days_read, days_stored, days_unchanged, days_rejected,
-        reads_read, reads_stored, reads_unchanged, reads_rejected Int64, received_at, finished_at,
-        error String (one sentence).
-        """
-        with self.backend.reading() as conn:
-            return history.deliveries(
-                conn, self.backend, states=history.states_of(state), parent=parent, limit=limit,
-                before=before,
-            )  # fmt: skip
-
-    def delivery(self, number: int) -> pl.DataFrame:
-        """One arrival as one row of ``deliveries()``, plus how its work stands.
-
-        Further columns: api_key, lane (urgent|normal|bulk), attempts Int64, next_try_at, progress
-        String (JSON). Raises NotFound.
-        """
-        with self.backend.reading() as conn:
-            return history.one_delivery(conn, self.backend, number)
 
     def files(
         self,
