@@ -18,14 +18,15 @@ import httpx
 import pytest
 
 from borrowed import from_file
+from nemflow.intake.accepting import AcceptLimits
 from nemflow.intake.spool import Spool, SpoolLimits
 from nemflow.service.auth import Keyring
-from nemflow.service.context import Context, ServiceLimits
+from nemflow.service.context import Context
 from nemflow.service.intake import Intake, retry_after
 from nemflow.store.dispatch import Backlog
 
 served = from_file(Path(__file__).with_name("serving.py")).served
-SMALL = ServiceLimits(
+SMALL = AcceptLimits(
     files=3, uploads=4, floor_bytes_per_second=100, floor_seconds=1, upload_seconds=3
 )
 
@@ -338,7 +339,7 @@ def test_the_time_to_come_again_follows_the_rate() -> None:
     def waiting(files: int, size: int, rate: float) -> Backlog:
         return Backlog(files, size, 0, 0.0, {}, rate, rate * 1000)
 
-    limits = ServiceLimits(waiting_files=100, waiting_bytes=100_000)
+    limits = AcceptLimits(waiting_files=100, waiting_bytes=100_000)
     assert retry_after(waiting(119, 0, 2.0), 1, limits) == 10.0
     assert retry_after(waiting(1, 120_000, 2.0), 0, limits) == 10.0
     assert retry_after(waiting(10_000, 0, 0.001), 1, limits) == 600.0

@@ -29,8 +29,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Receive, Scope, Send
 
+from nemflow.intake.accepting import AcceptLimits
 from nemflow.intake.spool import Landing, Spool
-from nemflow.service.context import ServiceLimits
 from nemflow.service.problems import Problem
 
 AT_ONCE = 512 << 10  #: bytes given to a thread together
@@ -48,7 +48,7 @@ class Gone(Exception):
 class Body:
     """One request's body; iterate it once."""
 
-    def __init__(self, request: Request, limits: ServiceLimits) -> None:
+    def __init__(self, request: Request, limits: AcceptLimits) -> None:
         self._request = request
         self._limits = limits
         self.ended = False  #: all of it was read
@@ -100,7 +100,7 @@ class Parts:
     ``feed`` and ``end`` may block on the disk: call them in a thread, one at a time.
     """
 
-    def __init__(self, spool: Spool, limits: ServiceLimits, opened: ExitStack) -> None:
+    def __init__(self, spool: Spool, limits: AcceptLimits, opened: ExitStack) -> None:
         self._spool = spool
         self._limits = limits
         self._opened = opened
@@ -130,7 +130,7 @@ class Parts:
 class Raw(Parts):
     """A body that is the file."""
 
-    def __init__(self, spool: Spool, limits: ServiceLimits, opened: ExitStack, name: str) -> None:
+    def __init__(self, spool: Spool, limits: AcceptLimits, opened: ExitStack, name: str) -> None:
         super().__init__(spool, limits, opened)
         self._landing = self.begin(name)
 
@@ -146,7 +146,7 @@ class Form(Parts):
     """A multipart/form-data body: each part with a file name is a file."""
 
     def __init__(
-        self, spool: Spool, limits: ServiceLimits, opened: ExitStack, boundary: bytes
+        self, spool: Spool, limits: AcceptLimits, opened: ExitStack, boundary: bytes
     ) -> None:
         super().__init__(spool, limits, opened)
         self._field = bytearray()
@@ -236,7 +236,7 @@ class Form(Parts):
 
 
 def parts_of(
-    request: Request, spool: Spool, limits: ServiceLimits, opened: ExitStack, name: str | None
+    request: Request, spool: Spool, limits: AcceptLimits, opened: ExitStack, name: str | None
 ) -> Parts:
     """What a request's body is to be taken as; with a ``name``: the file itself.
 

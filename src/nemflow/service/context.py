@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nemflow.intake.accepting import AcceptLimits
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,29 +22,13 @@ if TYPE_CHECKING:
     from nemflow.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceLimits:
-    """What one caller may cost."""
-
-    upload_bytes: int = 256 * 2**20  #: of one file, as sent
-    files: int = 100  #: in one upload
-    uploads: int = 64  #: at the same time
-    floor_bytes_per_second: int = 1024  #: over ``floor_seconds``
-    floor_seconds: int = 30
-    upload_seconds: int = 900  #: of one upload, all in all
-    wait_seconds: int = 120  #: longest ``?wait=``
-    page: int = 1000  #: most rows of a list
-    waiting_files: int = 100_000  #: more waiting for loading: uploads are refused for a while
-    waiting_bytes: int = 20 * 2**30
-
-
 @dataclass(slots=True)
 class Context:
     """Everything the routes use."""
 
     store: Store
     keyring: Keyring
-    limits: ServiceLimits = field(default_factory=ServiceLimits)
+    limits: AcceptLimits = field(default_factory=AcceptLimits)
     intake: Intake | None = None  #: takes uploads; None: this service only answers questions
     hook: Hook | None = None  #: called with events of undo, redo and replay
     #: name -> raises a ``NemflowError`` when that part cannot work now; for /readyz

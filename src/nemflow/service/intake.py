@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from nemflow.service.context import ServiceLimits
+from nemflow.intake.accepting import AcceptLimits
 from nemflow.service.problems import Problem
 from nemflow.store import dispatch
 
@@ -40,7 +40,7 @@ class Intake:
     """
 
     def __init__(
-        self, store: Store, spool: Spool, limits: ServiceLimits, nudge: Callable[[], None]
+        self, store: Store, spool: Spool, limits: AcceptLimits, nudge: Callable[[], None]
     ) -> None:
         self.store = store
         self.spool = spool
@@ -97,7 +97,7 @@ class Intake:
             return self._backlog[1]
 
 
-def retry_after(waiting: dispatch.Backlog, size: int, limits: ServiceLimits) -> float:
+def retry_after(waiting: dispatch.Backlog, size: int, limits: AcceptLimits) -> float:
     """Seconds until there should be room for ``size`` bytes, by how fast work is being done."""
     needed = [_SHORTEST]
     files = waiting.files + 1 - limits.waiting_files

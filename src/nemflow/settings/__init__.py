@@ -7,13 +7,11 @@ Promises: later sources win key by key; an unknown key is an error that names th
 one; every key is in ``catalogue()`` with its meaning, from which ``docs/settings.md`` is checked;
 relative database paths in the file mean what they mean on the command line (the current folder).
 
-Look next: ``nemflow.intake.archive.Limits`` for the archive limits; ``nemflow doctor`` prints what
-is in use.
+Look next: ``words.py`` for every key; ``nemflow doctor`` prints what is in use.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import os
 import re
@@ -25,18 +23,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nemflow.errors import UsageError
+from nemflow.settings.words import ENV_PREFIX, REVIEW_AFTER_DAYS, Setting, catalogue
 
 if TYPE_CHECKING:
+    from nemflow.intake.accepting import AcceptLimits
     from nemflow.intake.archive import Limits
+    from nemflow.intake.spool import SpoolLimits
     from nemflow.mdff.asexml import XmlLimits
     from nemflow.pipeline.sizing import Sizes
     from nemflow.store.backends.pool import Pool
 
+__all__ = ["FILE_NAME", "PROFILES", "Setting", "Settings", "catalogue", "load_settings"]
+
 FILE_NAME: Final = "nemflow.toml"
-ENV_PREFIX: Final = "NEMFLOW_"
 PROFILES: Final = ("portal", "b2b")
-#: The store's own default, which is heavy to import; a test keeps them equal.
-REVIEW_AFTER_DAYS: Final = 140
 
 #: Variables with our prefix that are no settings: where the file is, debugging, the tests' own.
 _NOT_SETTINGS: Final = (
@@ -58,64 +58,19 @@ _UNITS: Final = {
     "MIB": 2**20,
     "GIB": 2**30,
 }
-_LIMIT_WORDS: Final = {
-    "depth": "How many containers may lie inside each other; a gzip counts as one.",
-    "members": "How many entries all archives of one delivery may have together.",
-    "member_bytes": "How large one unpacked member may be.",
-    "total_bytes": "How large everything unpacked from one delivery may be.",
-    "ratio": "How many times larger than packed a member may be, past ratio_after_bytes.",
-    "ratio_after_bytes": "From which unpacked size on the ratio counts.",
-    "directory_bytes": "How large the directory of one zip may be; it is read into memory.",
-    "memory_bytes": "Up to which size content stays in memory; larger goes to a temporary file.",
-}
-_XML_WORDS: Final = {
-    "depth": "How many elements of an aseXML message may lie inside each other.",
-    "attributes": "How many attributes one element may have.",
-    "elements": "How many elements a message may have.",
-    "text_bytes": "How large all text of a message may be.",
-    "transactions": "How many transactions, payloads and acknowledgements a message may have.",
-}
-_POOL_WORDS: Final = {
-    "size": "How many connections to PostgreSQL a process keeps.",
-    "overflow": "How many more it may open for a while.",
-    "wait_seconds": "Longest wait for a free connection.",
-    "connect_seconds": "Longest time to connect.",
-    "statement_seconds": "Longest statement; the server ends it after that.",
-    "lock_seconds": "Longest wait for a lock.",
-    "idle_in_transaction_seconds": "When the server ends a transaction that does nothing, "
-    "so that a lost client's locks are freed.",
-    "tcp_user_timeout_ms": "After how many milliseconds without an answer a link counts as cut.",
-    "attempts": "How often a transaction is tried when the server is away or in the way.",
-    "retry_seconds": "For how long it is tried.",
-}
-_LOAD_WORDS: Final = {
-    "jobs": "How many processes load at the same time.",
-    "batch_bytes": "Up to which size small texts are loaded together, in one transaction.",
-    "chunk_bytes": "In pieces of which size large texts are read.",
-}
-_LOAD_DEFAULTS: Final = {
-    "jobs": ("auto: 1 on SQLite, else by cores, files and memory", "2"),
-    "batch_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
-    "chunk_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
-}
 #: Tables of the file: each is a value object of a room, one whole number per field.
-_TABLE_PREFIXES: Final = ("limits.", "xml.", "pool.", "load.")
+_TABLE_PREFIXES: Final = ("limits.", "xml.", "pool.", "load.", "service.", "spool.")
+#: Settings of these tables that are texts: the words they may be; None: any.
+_TEXTS: Final[dict[str, tuple[str, ...] | None]] = {
+    "service.host": None,
+    "spool.folder": None,
+    "spool.keep_after": ("delete", "archive", "keep"),
+    "spool.archive": None,
+    "spool.outbox": None,
+}
+#: Keys of tables that are no fields of a room's value object.
+_NO_FIELDS: Final = frozenset({*_TEXTS, "service.port"})
 _VALUE_LIMIT: Final = re.compile(r"(?P<suffix>\*|[A-Za-z][0-9A-Za-z]) +(?P<uom>[A-Za-z]{1,5})")
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One thing that can be set."""
-
-    key: str  #: as in the file, dotted for a table: ``limits.depth``
-    what: str  #: what it does, one sentence
-    default: str  #: in words or as written
-    example: str  #: a line of the file
-
-    @property
-    def env(self) -> str:
-        """The environment variable: ``NEMFLOW_LIMITS_DEPTH``."""
-        return ENV_PREFIX + self.key.replace(".", "_").upper()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,57 +112,28 @@ class Settings:
 
         return Sizes(**_of_table("load", self.tables))
 
+    @property
+    def accept_limits(self) -> AcceptLimits:
+        """How much one sender may cost the service."""
+        from nemflow.intake.accepting import AcceptLimits
 
-def catalogue() -> tuple[Setting, ...]:
-    """Every setting there is, in the order of the docs."""
-    from nemflow.intake.archive import Limits
-    from nemflow.mdff.asexml import XmlLimits
-    from nemflow.store.backends.pool import Pool
+        return AcceptLimits(**_of_table("service", self.tables))
 
-    own = (
-        Setting(
-            "db",
-            "The store: an SQLite file or an SQLAlchemy URL.",
-            "sqlite:///nemflow.db",
-            'db = "sqlite:///data/meters.db"',
-        ),
-        Setting(
-            "profile",
-            "The rule profile: portal (tolerant) or b2b (strict).",
-            "b2b for aseXML messages, else portal",
-            'profile = "b2b"',
-        ),
-        Setting(
-            "participant",
-            "Our own participant id; under b2b a file addressed to someone else is refused (F008).",
-            "not set: not checked",
-            'participant = "RETAILR1"',
-        ),
-        Setting(
-            "value_limits",
-            "The most one interval may hold, per suffix (* is any) and unit; "
-            "more is reported as I007.",
-            "not set: not checked",
-            'value_limits = { "E1 kWh" = 50, "* V" = 300 }',
-        ),
-        Setting(
-            "review_after_days",
-            "A substitute that replaces an actual is left for review when its day was over for "
-            "more than so many days.",
-            f"{REVIEW_AFTER_DAYS}",
-            "review_after_days = 90",
-        ),
-    )
-    return (
-        *own,
-        *(_field_setting("limits", each, _LIMIT_WORDS) for each in dataclasses.fields(Limits)),
-        *(_field_setting("xml", each, _XML_WORDS) for each in dataclasses.fields(XmlLimits)),
-        *(_field_setting("pool", each, _POOL_WORDS) for each in dataclasses.fields(Pool)),
-        *(
-            Setting(f"load.{name}", _LOAD_WORDS[name], default, f"load.{name} = {shown}")
-            for name, (default, shown) in _LOAD_DEFAULTS.items()
-        ),
-    )
+    @property
+    def spool_limits(self) -> SpoolLimits:
+        """How much the spool takes."""
+        from nemflow.intake.spool import SpoolLimits
+
+        return SpoolLimits(**_of_table("spool", self.tables))
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        """A text of a table, e.g. ``service.host``."""
+        value = self.tables.get(key, default)
+        return None if value is None else str(value)
+
+    def number(self, key: str, default: int) -> int:
+        """A number of a table that is no field of a value object, e.g. ``service.port``."""
+        return int(self.tables.get(key, default))
 
 
 def load_settings(
@@ -248,30 +174,13 @@ def load_settings(
         tables={
             key: value
             for key, value in values.items()
-            if key.startswith(("xml.", "pool.", "load."))
+            if key.startswith(_TABLE_PREFIXES) and not key.startswith("limits.")
         },
         value_limits=values.get("value_limits", {}),
         review_after=values.get("review_after_days", REVIEW_AFTER_DAYS),
         file=path,
         origin=origin,
     )
-
-
-def _field_setting(table: str, each: dataclasses.Field[Any], words: Mapping[str, str]) -> Setting:
-    """One field of a room's value object as a setting."""
-    key = f"{table}.{each.name}"
-    number: Any = each.default
-    default = _size(number) if each.name.endswith("bytes") else f"{number:,}"
-    shown = f'"{default}"' if each.name.endswith("bytes") else str(number)
-    return Setting(key, words[each.name], default, f"{key} = {shown}")
-
-
-def _size(number: int) -> str:
-    """A number of bytes as ``64 MiB``."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if number % factor == 0:
-            return f"{number // factor} {unit}"
-    return str(number)
 
 
 def _find_file(config: Path | None, env: Mapping[str, str]) -> Path | None:
@@ -331,7 +240,7 @@ def _typed(key: str, value: Any, where: str) -> Any:
         return _value_limits(value, where)
     if key.startswith("load.") and value == _AUTO:
         return _AUTO
-    if key.startswith(_TABLE_PREFIXES) or key == "review_after_days":
+    if key not in _TEXTS and (key.startswith(_TABLE_PREFIXES) or key == "review_after_days"):
         return _whole_number(key, value, where)
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{key} ({where}) must be a text, not {value!r}.")
@@ -339,6 +248,9 @@ def _typed(key: str, value: Any, where: str) -> Any:
         raise UsageError(
             f"There is no rule profile {value!r} ({where}).", hint="Profiles: portal, b2b."
         )
+    words = _TEXTS.get(key)
+    if words is not None and value.strip() not in words:
+        raise UsageError(f"{key} ({where}): {value!r} is none of {', '.join(words)}.")
     return value.strip()
 
 
@@ -387,10 +299,10 @@ def _limits(values: Mapping[str, Any]) -> Limits:
 
 
 def _of_table(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was set of one table, by field. ``auto`` is as if it were not set."""
+    """What was set of one table, by field; texts apart. ``auto`` is as if it were not set."""
     prefix = f"{table}."
     return {
         key.removeprefix(prefix): value
         for key, value in values.items()
-        if key.startswith(prefix) and value != _AUTO
+        if key.startswith(prefix) and value != _AUTO and key not in _NO_FIELDS
     }

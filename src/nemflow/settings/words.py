@@ -1,0 +1,199 @@
+"""Every setting with its meaning, default and an example.
+
+Why: the file, the environment, the docs and the check for unknown keys must know the same keys.
+
+Promises: the limits come from the value objects of the rooms they belong to, field by field, so
+none can be forgotten; ``docs/settings.md`` is checked against it.
+
+Look next: ``nemflow.settings`` for how they are read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+ENV_PREFIX: Final = "NEMFLOW_"
+#: The store's own default, which is heavy to import; a test keeps them equal.
+REVIEW_AFTER_DAYS: Final = 140
+
+_LIMIT_WORDS: Final = {
+    "depth": "How many containers may lie inside each other; a gzip counts as one.",
+    "members": "How many entries all archives of one delivery may have together.",
+    "member_bytes": "How large one unpacked member may be.",
+    "total_bytes": "How large everything unpacked from one delivery may be.",
+    "ratio": "How many times larger than packed a member may be, past ratio_after_bytes.",
+    "ratio_after_bytes": "From which unpacked size on the ratio counts.",
+    "directory_bytes": "How large the directory of one zip may be; it is read into memory.",
+    "memory_bytes": "Up to which size content stays in memory; larger goes to a temporary file.",
+}
+_XML_WORDS: Final = {
+    "depth": "How many elements of an aseXML message may lie inside each other.",
+    "attributes": "How many attributes one element may have.",
+    "elements": "How many elements a message may have.",
+    "text_bytes": "How large all text of a message may be.",
+    "transactions": "How many transactions, payloads and acknowledgements a message may have.",
+}
+_POOL_WORDS: Final = {
+    "size": "How many connections to PostgreSQL a process keeps.",
+    "overflow": "How many more it may open for a while.",
+    "wait_seconds": "Longest wait for a free connection.",
+    "connect_seconds": "Longest time to connect.",
+    "statement_seconds": "Longest statement; the server ends it after that.",
+    "lock_seconds": "Longest wait for a lock.",
+    "idle_in_transaction_seconds": "When the server ends a transaction that does nothing, "
+    "so that a lost client's locks are freed.",
+    "tcp_user_timeout_ms": "After how many milliseconds without an answer a link counts as cut.",
+    "attempts": "How often a transaction is tried when the server is away or in the way.",
+    "retry_seconds": "For how long it is tried.",
+}
+_LOAD_WORDS: Final = {
+    "jobs": "How many processes load at the same time.",
+    "batch_bytes": "Up to which size small texts are loaded together, in one transaction.",
+    "chunk_bytes": "In pieces of which size large texts are read.",
+}
+_SERVICE_WORDS: Final = {
+    "files": "How many files one upload may have.",
+    "uploads": "How many uploads may come in at the same time.",
+    "floor_bytes_per_second": "How fast an upload must be; slower ones are given up.",
+    "floor_seconds": "Over how long that is measured.",
+    "upload_seconds": "How long one upload may take, all in all.",
+    "wait_seconds": "The longest that an upload with ?wait= is waited for.",
+    "page": "The most rows of a list's page.",
+    "waiting_files": "With so many files waiting for loading, uploads are refused for a while.",
+    "waiting_bytes": "With so many bytes waiting for loading, uploads are refused for a while.",
+}
+_SPOOL_WORDS: Final = {
+    "file_bytes": "How large one upload may be, as sent.",
+    "total_bytes": "How large all originals in the spool may be together.",
+    "free_bytes": "How much of the spool's disk is left free.",
+}
+_LOAD_DEFAULTS: Final = {
+    "jobs": ("auto: 1 on SQLite, else by cores, files and memory", "2"),
+    "batch_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
+    "chunk_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing that can be set."""
+
+    key: str  #: as in the file, dotted for a table: ``limits.depth``
+    what: str  #: what it does, one sentence
+    default: str  #: in words or as written
+    example: str  #: a line of the file
+
+    @property
+    def env(self) -> str:
+        """The environment variable: ``NEMFLOW_LIMITS_DEPTH``."""
+        return ENV_PREFIX + self.key.replace(".", "_").upper()
+
+
+def catalogue() -> tuple[Setting, ...]:
+    """Every setting there is, in the order of the docs."""
+    from nemflow.intake.accepting import AcceptLimits
+    from nemflow.intake.archive import Limits
+    from nemflow.intake.spool import SpoolLimits
+    from nemflow.mdff.asexml import XmlLimits
+    from nemflow.store.backends.pool import Pool
+
+    own = (
+        Setting(
+            "db",
+            "The store: an SQLite file or an SQLAlchemy URL.",
+            "sqlite:///nemflow.db",
+            'db = "sqlite:///data/meters.db"',
+        ),
+        Setting(
+            "profile",
+            "The rule profile: portal (tolerant) or b2b (strict).",
+            "b2b for aseXML messages, else portal",
+            'profile = "b2b"',
+        ),
+        Setting(
+            "participant",
+            "Our own participant id; under b2b a file addressed to someone else is refused (F008).",
+            "not set: not checked",
+            'participant = "RETAILR1"',
+        ),
+        Setting(
+            "value_limits",
+            "The most one interval may hold, per suffix (* is any) and unit; "
+            "more is reported as I007.",
+            "not set: not checked",
+            'value_limits = { "E1 kWh" = 50, "* V" = 300 }',
+        ),
+        Setting(
+            "review_after_days",
+            "A substitute that replaces an actual is left for review when its day was over for "
+            "more than so many days.",
+            f"{REVIEW_AFTER_DAYS}",
+            "review_after_days = 90",
+        ),
+    )
+    return (
+        *own,
+        *(_field_setting("limits", each, _LIMIT_WORDS) for each in dataclasses.fields(Limits)),
+        *(_field_setting("xml", each, _XML_WORDS) for each in dataclasses.fields(XmlLimits)),
+        *(_field_setting("pool", each, _POOL_WORDS) for each in dataclasses.fields(Pool)),
+        *(
+            Setting(f"load.{name}", _LOAD_WORDS[name], default, f"load.{name} = {shown}")
+            for name, (default, shown) in _LOAD_DEFAULTS.items()
+        ),
+        Setting(
+            "service.host",
+            "The address the service listens on; other than loopback only with API keys.",
+            "127.0.0.1",
+            'service.host = "0.0.0.0"',
+        ),
+        Setting("service.port", "The port the service listens on.", "8600", "service.port = 8600"),
+        *(
+            _field_setting("service", each, _SERVICE_WORDS)
+            for each in dataclasses.fields(AcceptLimits)
+        ),
+        Setting(
+            "spool.folder",
+            "Where uploads are kept until they are loaded.",
+            "nemflow-spool",
+            'spool.folder = "data/spool"',
+        ),
+        *(_field_setting("spool", each, _SPOOL_WORDS) for each in dataclasses.fields(SpoolLimits)),
+        Setting(
+            "spool.keep_after",
+            "What becomes of an original that was loaded whole: delete, archive or keep.",
+            "delete",
+            'spool.keep_after = "archive"',
+        ),
+        Setting(
+            "spool.archive",
+            "The folder that originals are moved to with keep_after = archive.",
+            "not set",
+            'spool.archive = "data/archive"',
+        ),
+        Setting(
+            "spool.outbox",
+            "The folder for acknowledgements of aseXML messages.",
+            "not set: none are made",
+            'spool.outbox = "data/outbox"',
+        ),
+    )
+
+
+def _field_setting(table: str, each: dataclasses.Field[Any], words: Mapping[str, str]) -> Setting:
+    """One field of a room's value object as a setting."""
+    key = f"{table}.{each.name}"
+    number: Any = each.default
+    default = _size(number) if each.name.endswith("bytes") else f"{number:,}"
+    shown = f'"{default}"' if each.name.endswith("bytes") else str(number)
+    return Setting(key, words[each.name], default, f"{key} = {shown}")
+
+
+def _size(number: int) -> str:
+    """A number of bytes as ``64 MiB``."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number % factor == 0:
+            return f"{number // factor} {unit}"
+    return str(number)
