@@ -1,0 +1,223 @@
+"""One attempt at one delivery: claim, process, settle.
+
+Why: whatever happens in between (an error, a lost lease, a stop, a kill), the ledger must end up
+with the truth, and one place must see to that.
+
+Promises: the attempt is counted before it begins; the lease is renewed as long as the work moves; a
+transient error brings the delivery back later, with a pause that grows and is not the same for all;
+any other error, and the last attempt's, makes it ``dead``. When the ledger itself cannot be reached
+nothing is said, and the lease runs out.
+
+Look next: ``nemflow.store.work`` for the ledger's side, ``worker.py`` for who calls this.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from nemflow.errors import NemflowError, StoreError, StoreFull, StoreTaken
+from nemflow.pipeline import delivering
+from nemflow.pipeline.loading import new_token
+from nemflow.store import work
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from nemflow.events import Hook, Progress
+    from nemflow.intake.spool import Spool
+    from nemflow.pipeline.delivering import Delivering
+    from nemflow.store import Store
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """How deliveries are worked on."""
+
+    threads: int = 1  #: deliveries at a time in one process
+    attempts: int = work.MAX_ATTEMPTS  #: after so many a delivery is dead
+    lease_seconds: int = 120  #: a worker that is silent for so long has lost its delivery
+    beat_seconds: int = 15  #: so often a lease is renewed, and progress told
+    stuck_seconds: int = 900  #: work that does not move for so long has its lease renewed no more
+    retry_seconds: int = 5  #: about so long until the second attempt; doubled for each further one
+    retry_most_seconds: int = 900  #: but never longer than this
+    grace_seconds: int = 30  #: told to stop, so long to finish what is in hand
+
+
+#: Of the grace time so much is left for handing back what could not be finished.
+HAND_BACK_SECONDS: Final = 5.0
+
+
+class Attempt:
+    """One attempt; ``run`` in one thread, ``abort`` and ``hand_back`` from any."""
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        number: int,
+        how: Delivering,
+        working: Working,
+        *,
+        token: str | None = None,
+        hook: Hook | None = None,
+    ) -> None:
+        self.number = number
+        self.token = token or new_token()
+        self._store = store
+        self._spool = spool
+        self._how = how
+        self._working = working
+        self._hook = hook
+        self._over = threading.Event()  #: nothing more to renew
+        self._lost = False  #: somebody else has it now
+        self._aborted = False  #: we were told to stop
+        self._progress: Progress | None = None
+        self._moved = time.monotonic()
+
+    def run(self) -> str | None:
+        """Do it; returns the state it led to, None when there was nothing to do or it was lost.
+
+        Raises:
+            StoreError: the ledger cannot be reached; it will find out by itself.
+        """
+        seconds = float(self._working.lease_seconds)
+        claimed = self._ledger(
+            lambda conn: work.claim(
+                conn, self._store.backend, self.number, self.token, seconds,
+                max_attempts=self._working.attempts,
+            )
+        )  # fmt: skip
+        if claimed is None:
+            return None
+        heart = threading.Thread(target=self._renew, name=f"lease-{self.number}", daemon=True)
+        heart.start()
+        try:
+            settled = delivering.process(
+                self._store,
+                self._spool,
+                self.number,
+                token=self.token,
+                how=self._how,
+                beat=self._beat,
+                hook=self._hook,
+            )
+        except Exception as error:  # noqa: BLE001 - the ledger is told
+            return self._failed(error, claimed.attempt)
+        finally:
+            self._over.set()
+            heart.join()
+        return settled.state
+
+    def abort(self) -> None:
+        """Have it stop at its next sign of life, and be handed back."""
+        self._aborted = True
+
+    def hand_back(self) -> bool:
+        """Give it back now, finished or not, not counted; what it still does is refused."""
+        self._aborted = True
+        return self._ledger(
+            lambda conn: work.hand_back(conn, self._store.backend, self.number, self.token)
+        )
+
+    # -- while it runs ------------------------------------------------------------------------
+
+    def _beat(self, progress: Progress) -> bool:
+        """Note how far it is; False: stop."""
+        if progress != self._progress:
+            self._progress, self._moved = progress, time.monotonic()
+        return not (self._lost or self._aborted)
+
+    def _renew(self) -> None:
+        """Renew the lease until the attempt is over, as long as it moves."""
+        told: Progress | None = None
+        while not self._over.wait(self._working.beat_seconds):
+            still = time.monotonic() - self._moved
+            if still > self._working.stuck_seconds:
+                log.error("Delivery %s has not moved for %.0f s.", self.number, still)
+                return
+            now = self._progress
+            said = None if now is None or now is told else _shown(now)
+            try:
+                held = self._ledger(functools.partial(self._said, said))
+            except StoreError as error:
+                log.warning("The lease of delivery %s is not renewed: %s", self.number, error)
+                continue
+            told = now
+            if not held:
+                self._lost = True
+                return
+
+    def _said(self, said: dict[str, Any] | None, conn: sa.Connection) -> bool:
+        return work.progress(
+            conn, self._store.backend, self.number, self.token,
+            progress=said, seconds=self._working.lease_seconds,
+        )  # fmt: skip
+
+    # -- when it fails ------------------------------------------------------------------------
+
+    def _failed(self, error: Exception, attempt: int) -> str | None:
+        """Tell the ledger; returns the state it led to, None when the delivery is not ours."""
+        if self._aborted:
+            self.hand_back()
+            return "queued"
+        why = str(error) if isinstance(error, NemflowError) else f"{type(error).__name__}: {error}"
+        if not isinstance(error, NemflowError):
+            log.error("Delivery %s failed.", self.number, exc_info=error)
+        if may_pass(error) and attempt < self._working.attempts:
+            seconds = pause(attempt, self._working)
+            log.warning("Delivery %s is tried again in %.0f s: %s", self.number, seconds, why)
+            held = self._ledger(
+                lambda conn: work.retry_later(
+                    conn, self._store.backend, self.number, self.token, error=why, seconds=seconds
+                )
+            )
+            state = "waiting_retry"
+        else:
+            held = self._ledger(
+                lambda conn: work.settle(
+                    conn, self._store.backend, self.number, self.token, "dead", error=why
+                )
+            )
+            state = "dead"
+        if isinstance(error, StoreError) and not isinstance(error, StoreTaken):
+            raise error  # for the breaker
+        return state if held else None
+
+    def _ledger(self, act: Callable[[sa.Connection], T]) -> T:
+        return self._store.backend.transact(act)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether another attempt may succeed; a full disk may have been given room."""
+    if isinstance(error, NemflowError):
+        return error.transient or isinstance(error, StoreFull)
+    return isinstance(error, OSError | MemoryError)
+
+
+def pause(attempt: int, working: Working) -> float:
+    """Seconds until the attempt after this one: doubled each time, half of it by chance."""
+    most = min(working.retry_most_seconds, working.retry_seconds * 2.0 ** (attempt - 1))
+    return most * random.uniform(0.5, 1.0)  # noqa: S311 - only to spread them
+
+
+def _shown(progress: Progress) -> dict[str, Any]:
+    """Progress as the ledger keeps it."""
+    total = progress.bytes_total
+    percent = None if not total else min(100, round(100 * progress.bytes_done / total))
+    return {
+        "files": progress.files_done,
+        "days": progress.days_done,
+        "bytes": progress.bytes_done,
+        "bytes_total": total,
+        "percent": percent,
+    }

@@ -1,0 +1,190 @@
+"""Attempts in child processes, so that parsing never stalls the process that answers uploads.
+
+Why: with the queue in memory the API, the queue and the work are one service; parsing holds the
+interpreter, and a hostile file may take all memory.
+
+Promises: as :mod:`nemflow.jobs.attempt`, in another process. A child that dies takes nothing with
+it: its delivery is tried again later, counted. A child whose parent is gone hands back and ends.
+
+Look next: ``worker.py``, which uses one child per thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing import parent_process
+from typing import TYPE_CHECKING, Any
+
+from nemflow.errors import NemflowError, SystemFault
+from nemflow.intake.spool import Spool
+from nemflow.jobs.attempt import Attempt, Working, pause
+from nemflow.pipeline.loading import new_token
+from nemflow.store import open_store, work
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    from nemflow.intake.spool import SpoolLimits
+    from nemflow.pipeline.delivering import Delivering
+    from nemflow.store import Store
+    from nemflow.store.backends.pool import Pool
+
+log = logging.getLogger(__name__)
+_END_SECONDS = 5.0  #: a child that was told to end and does not is killed
+
+
+class Child:
+    """A process that attempts one delivery after the other; used by one thread."""
+
+    def __init__(self, store: Store, spool: Spool, how: Delivering, working: Working) -> None:
+        self._store = store
+        self._arguments = {
+            "url": store.backend.url.render_as_string(hide_password=False),
+            "pool": store.backend.pool,
+            "root": spool.root,
+            "limits": spool.limits,
+            "how": how,
+            "working": working,
+        }
+        self._working = working
+        self._process: Any = None
+        self._link: Connection | None = None
+
+    def run(self, number: int) -> str | None:
+        """As ``Attempt.run``. Raises SystemFault when the child died."""
+        link = self._started()
+        token = new_token()
+        try:
+            link.send((number, token))
+            word, value = link.recv()
+        except (EOFError, OSError) as error:
+            self._buried()
+            self._let_go(number, token)
+            raise SystemFault(
+                f"The process that worked on delivery {number} died.",
+                hint="It is tried again; when it always dies the delivery ends as dead.",
+            ) from error
+        if word == "failed":
+            raise value
+        state: str | None = value
+        return state
+
+    def abort(self) -> None:
+        """Have it hand back what it works on, and end."""
+        if self._process is not None and self._process.is_alive():
+            self._process.terminate()
+
+    def close(self) -> None:
+        """End it: by itself when it is idle, by force when it must."""
+        if self._process is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._link is not None:
+                self._link.send(None)
+        self._process.join(_END_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+        self._buried()
+
+    def _started(self) -> Connection:
+        if self._link is not None and self._process.is_alive():
+            return self._link
+        if self._process is not None:
+            self._buried()
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        self._process = spawn.Process(
+            target=main,
+            args=(theirs,),
+            kwargs=self._arguments,
+            daemon=True,
+            name="nemflow-attempt",
+        )
+        self._process.start()
+        theirs.close()
+        self._link = ours
+        return ours
+
+    def _buried(self) -> None:
+        self._process.join(_END_SECONDS)
+        if self._link is not None:
+            self._link.close()
+        self._process, self._link = None, None
+
+    def _let_go(self, number: int, token: str) -> None:
+        """We know that it is gone; nobody has to wait for the lease to run out."""
+        why = "The process that worked on it died."
+        with contextlib.suppress(NemflowError):
+            self._store.backend.transact(
+                lambda conn: work.retry_later(
+                    conn, self._store.backend, number, token,
+                    error=why, seconds=pause(1, self._working),
+                )
+            )  # fmt: skip
+
+
+def main(
+    link: Connection,
+    *,
+    url: str,
+    pool: Pool | None,
+    root: Path,
+    limits: SpoolLimits,
+    how: Delivering,
+    working: Working,
+) -> None:
+    """The child: attempt what comes through the pipe until None comes or it is told to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    current: list[Attempt] = []
+    stopping = threading.Event()
+
+    def stop(*_: Any) -> None:
+        stopping.set()
+        for attempt in current:
+            attempt.abort()
+        if not current:
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            stop()
+
+        threading.Thread(target=watch, daemon=True, name="parent").start()
+    with open_store(url, create=False, pool=pool) as store:
+        spool = Spool(root, limits)
+        while not stopping.is_set():
+            try:
+                given = link.recv()
+            except (EOFError, OSError):
+                return
+            if given is None:
+                return
+            attempt = Attempt(store, spool, given[0], how, working, token=given[1])
+            current.append(attempt)
+            answer: tuple[str, Any]
+            try:
+                answer = "done", attempt.run()
+            except NemflowError as error:
+                answer = "failed", _sendable(error)
+            finally:
+                current.clear()
+            with contextlib.suppress(OSError):
+                link.send(answer)
+
+
+def _sendable(error: NemflowError) -> NemflowError:
+    """An error as it can be sent: of its class when that takes a message and a hint."""
+    try:
+        return type(error)(error.message, hint=error.hint)
+    except TypeError:
+        return SystemFault(str(error))

@@ -1,0 +1,153 @@
+"""Finds work that nobody does, and says so to the queue.
+
+Why: brokers forget, workers are killed, messages are lost between a commit and a send. The ledger
+knows all that is unfinished; somebody must look.
+
+Promises: whatever is not final and held by nobody is told to the queue, at once when it is new, and
+again when the queue has forgotten it. As many reconcilers as wanted may run: the ledger gives each
+row to one of them. Of each sender only so many are in the broker at a time, so one sender's ten
+thousand files do not starve another's one. It never ends because of an error.
+
+Look next: ``nemflow.store.dispatch`` for what is due; docs/queue.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from nemflow.errors import BrokerAway, NemflowError
+from nemflow.jobs.breaker import Breaker
+from nemflow.pipeline import reconcile
+from nemflow.pipeline.delivering import clear_originals
+from nemflow.store import dispatch
+
+if TYPE_CHECKING:
+    from nemflow.events import Hook
+    from nemflow.intake.spool import Spool
+    from nemflow.jobs.queue import JobQueue
+    from nemflow.pipeline.delivering import Delivering
+    from nemflow.store import Store
+
+log = logging.getLogger(__name__)
+
+#: What was told is told again after so long, when no message waits in the broker: it has them not.
+FORGOTTEN_SECONDS: Final = 10.0
+#: And after so long when some do: most of what was told is still there.
+RESEND_SECONDS: Final = 300.0
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often the ledger is looked through."""
+
+    every_seconds: int = 1  #: for what is due; ``wake`` is sooner
+    per_sender: int = 200  #: messages of one sender and lane in the broker at a time
+    tidy_seconds: int = 15  #: for what was left over
+    longest_seconds: int = 7200  #: a delivery in one state for so long is taken from its worker
+    details_days: int = 90  #: so long the timeline of what was loaded is kept
+    keys_days: int = 7  #: so long an Idempotency-Key is remembered
+
+
+class Reconciler:
+    """Looks through the ledger, again and again."""
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        queue: JobQueue,
+        how: Delivering,
+        rhythm: Rhythm | None = None,
+        *,
+        hook: Hook | None = None,
+    ) -> None:
+        self.breaker = Breaker("broker", BrokerAway)
+        self._store = store
+        self._spool = spool
+        self._queue = queue
+        self._how = how
+        self._rhythm = rhythm or Rhythm()
+        self._hook = hook
+        self._awake = threading.Event()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Look until ``stop``; errors are logged, and it goes on."""
+        tidied = -float("inf")
+        while not self._stopping:
+            self._awake.clear()
+            more = self._safely(self.send_due)
+            if time.monotonic() - tidied >= self._rhythm.tidy_seconds:
+                self._safely(self.tidy)
+                tidied = time.monotonic()
+            if not (more and more >= _AT_ONCE):
+                self._awake.wait(self._rhythm.every_seconds)
+
+    def stop(self) -> None:
+        """Let ``run`` end. Returns at once."""
+        self._stopping = True
+        self._awake.set()
+
+    def wake(self) -> None:
+        """Something has just arrived: look now."""
+        self._awake.set()
+
+    def send_due(self) -> int:
+        """Tell the queue what is due; returns how many.
+
+        Raises:
+            BrokerAway: it cannot be told; what is left is told when it is back.
+            StoreError: the ledger cannot be read.
+        """
+        if self.breaker.open and self.breaker.retry_after > 0:
+            return 0
+        with self.breaker.guarding():
+            forgotten = not any(self._queue.depth().values())
+            after = FORGOTTEN_SECONDS if forgotten else RESEND_SECONDS
+            found = self._store.backend.transact(
+                lambda conn: dispatch.due(
+                    conn, self._store.backend,
+                    limit=_AT_ONCE, per_sender=self._rhythm.per_sender, resend_after=after,
+                )
+            )  # fmt: skip
+            for each in found:
+                self._queue.enqueue(each.delivery, each.lane)
+        return len(found)
+
+    def tidy(self) -> None:
+        """Clear what killed workers left; take away what does not move; forget old details."""
+        store, backend = self._store, self._store.backend
+        reconcile(store, hook=self._hook)
+        longest = self._rhythm.longest_seconds
+        for number in backend.look(lambda conn: dispatch.wedged(conn, backend, longest)):
+            why = f"It was in one state for more than {longest} seconds."
+            if self._take_away(number, why):
+                log.error("Delivery %s was taken from its worker: %s", number, why)
+        clear_originals(store, self._spool, self._how)
+        backend.transact(
+            lambda conn: dispatch.expire(
+                conn, backend,
+                details=timedelta(days=self._rhythm.details_days),
+                keys=timedelta(days=self._rhythm.keys_days),
+            )
+        )  # fmt: skip
+
+    def _take_away(self, number: int, why: str) -> bool:
+        backend = self._store.backend
+        return backend.transact(lambda conn: dispatch.take_away(conn, backend, number, why))
+
+    def _safely(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except NemflowError as error:
+            log.warning("The ledger is looked through again later: %s", error)
+        except Exception:
+            log.exception("The ledger is looked through again later.")
+        return None
