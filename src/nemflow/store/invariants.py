@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SAMPLE: Final = 1000  #: contents that are hashed again unless all are
 _AT_ONCE = 5000
 _EXACTLY = Context(prec=60)
-_SCHEMA = {"promise": pl.String, "held": pl.Boolean, "broken": pl.Int64, "example": pl.String}
+SCHEMA: Final = {"promise": pl.String, "held": pl.Boolean, "broken": pl.Int64, "example": pl.String}
 
 #: Promise -> SQL whose rows are the exceptions, as one text each. Plain SQL of both engines.
 _PROMISES: Final = {
@@ -143,7 +143,7 @@ def checked(conn: sa.Connection, *, deep: bool = False) -> pl.DataFrame:
             promises[f"numbers of {each.name} are not given twice"] = _NUMBERS.format(
                 table=each.name
             )
-    rows = [_line(name, *_exceptions(conn, sql)) for name, sql in promises.items()]
+    rows = [line(name, *exceptions(conn, sql)) for name, sql in promises.items()]
     which = "" if deep else _sample(conn, on_server=on_server)
     tried, wrong, example = 0, 0, None
     for form in _contents(conn, which):
@@ -153,15 +153,16 @@ def checked(conn: sa.Connection, *, deep: bool = False) -> pl.DataFrame:
         if example is None and not bad.is_empty():
             example = "{} {} {}, {}".format(*bad.row(0)[:4])
     name = "contents hash to their name (all)" if deep else f"contents hash to their name ({tried})"
-    rows.append(_line(name, wrong, example))
-    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+    rows.append(line(name, wrong, example))
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def _line(name: str, broken: int, example: str | None) -> tuple[str, bool, int, str | None]:
+def line(name: str, broken: int, example: str | None) -> tuple[str, bool, int, str | None]:
+    """A promise as a row of ``SCHEMA``."""
     return name, broken == 0, broken, example
 
 
-def _exceptions(conn: sa.Connection, sql: str) -> tuple[int, str | None]:
+def exceptions(conn: sa.Connection, sql: str) -> tuple[int, str | None]:
     """How many rows, and the first in order."""
     row = conn.exec_driver_sql(
         f"SELECT count(*), min(what) FROM (SELECT x.* FROM ({sql}) AS x) AS found(what)"  # noqa: S608
