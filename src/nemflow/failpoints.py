@@ -5,7 +5,8 @@ just by luck.
 
 Promises: nothing happens unless ``NEMFLOW_FAILPOINTS`` (or ``arm``) names a place; then
 ``reach`` is one look into an empty dictionary. Every place is listed in ``PLACES`` and is reached
-by a load, those that begin with ``spool-`` by an upload; docs/testing.md says how they are used.
+by a load, ``spool-`` ones by an upload, ``delivery-`` ones by a worker; docs/testing.md says how
+they are used.
 
 Look next: ``chaos/crashes.py``, which kills loads at each of them.
 """
@@ -38,6 +39,8 @@ PLACES: Final = {
     "spool-synced": "they are on the disk, under no name yet",
     "spool-renamed": "the original has its name, which is not on the disk",
     "spool-kept": "the original is there for good, the ledger knows nothing of it",
+    "delivery-inspected": "what is in a delivery is known, nothing of it is loaded",
+    "delivery-published": "a delivery has its final state, its original is still in the spool",
 }
 
 _armed: dict[str, tuple[int, Callable[[], None]]] = {}

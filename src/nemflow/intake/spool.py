@@ -155,6 +155,14 @@ class Spool:
         """Move an original to ``to/aa/bb/<sha256>``, also on another disk; returns where it is.
 
         Killed at any moment it is in one place whole, or in both. Doing it again is harmless.
+        Raises like ``copy``.
+        """
+        target = self.copy(sha256, to)
+        self.delete(sha256)
+        return target
+
+    def copy(self, sha256: str, to: str | Path) -> Path:
+        """Have an original at ``to/aa/bb/<sha256>`` too, on the disk; returns where that is.
 
         Raises:
             NotFound: it is in neither place.
@@ -164,9 +172,9 @@ class Spool:
         path = self.path(sha256)
         target = Path(to).absolute() / sha256[:2] / sha256[2:4] / sha256
         with _faults(target):
+            if target.exists():
+                return target
             if not path.exists():
-                if target.exists():
-                    return target
                 raise NotFound(
                     f"The original {sha256[:12]} is not in the spool.",
                     hint="See what became of it: nemflow deliveries",
@@ -181,7 +189,6 @@ class Spool:
             finally:
                 beside.unlink(missing_ok=True)
             _flush_folder(target.parent)
-        self.delete(sha256)
         return target
 
     def usage(self, *, max_age: float = 0.0) -> Usage:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nemflow.pipeline.batch import Batch
     from nemflow.pipeline.sinks import Sink, Step
     from nemflow.pipeline.unpack import Item
+    from nemflow.store.resumed import Resumed
 
 _PARTS = ("read", "stored", "unchanged", "rejected")
 
@@ -60,6 +61,7 @@ class Run:
         progress: ProgressHook | None,
         bytes_total: int | None = None,
         chunk_bytes: int | None = None,
+        taken_up: Resumed | None = None,
     ) -> None:
         self.sink = sink
         self.now = now
@@ -70,7 +72,10 @@ class Run:
         self._sender = sender
         self._hook = hook
         self._progress = progress
+        self._taken_up = taken_up  #: a delivery that is in the ledger already
         self._containers: dict[str, int | None] = {}
+        if taken_up is not None and taken_up.members:
+            self._containers[taken_up.name] = taken_up.delivery
         self._met: set[str] = set()  #: texts of this run, by hash
         self._told: dict[str, FileOutcome] = {}  #: what became of them
         self._bytes_total = bytes_total
@@ -121,15 +126,22 @@ class Run:
         the numbers when the step is saved.
         """
         new: dict[str, Item] = {}
+        there: dict[tuple[str, bool], int | None] = {}
         names: list[tuple[str, bool]] = []
         for item in items:
             if item.in_container and item.top not in self._containers and item.top not in new:
                 new[item.top] = item
                 names.append((item.top, True))
+                if self._taken_up is not None:
+                    there[item.top, True] = self._taken_up.delivery
             names.append((item.name, False))
-        numbers = dict(zip(names, step.numbers(len(names)), strict=True))
-        containers = {top: numbers[top, True] for top in new}
-        if new:
+            if (number := self._number_of(item, inside=item.top in new)) is not None:
+                there[item.name, False] = number
+        missing = [name for name in names if name not in there]
+        if missing:
+            there |= zip(missing, step.numbers(len(missing)), strict=True)
+        containers = {top: there[top, True] for top in new}
+        if new and self._taken_up is None:
             about = [_fingerprint(item.path) for item in new.values()]
             frame = pl.DataFrame(
                 {
@@ -144,8 +156,31 @@ class Run:
             )
             step.deliver(self._dated(frame))
         return Numbers(
-            {name: number for (name, is_top), number in numbers.items() if not is_top}, containers
+            {name: number for (name, is_top), number in there.items() if not is_top}, containers
         )
+
+    def _number_of(self, item: Item, *, inside: bool) -> int | None:
+        """The number an item has already; None: it has none, or nothing was taken up.
+
+        ``inside``: members of its file were met before it, so it is one itself (what could not be
+        read of an archive) although it has the archive's name.
+        """
+        if self._taken_up is None:
+            return None
+        if item.name in self._taken_up.members:
+            return self._taken_up.members[item.name].id
+        inside = inside or item.in_container or item.top in self._containers
+        return None if inside else self._taken_up.delivery
+
+    def stands(self, item: Item) -> bool:
+        """Whether an earlier attempt has taken it in; then it is let go of, and counted."""
+        if self._taken_up is None or item.name not in self._taken_up.members:
+            return False
+        if not self._taken_up.members[item.name].stands:
+            return False
+        self._advance(item)
+        _close(item)
+        return True
 
     def keep(self, numbers: Numbers) -> None:
         """Know the containers that a step delivered; for after it is saved."""
@@ -223,10 +258,7 @@ class Run:
             self._told.setdefault(outcome.sha256, outcome)
         self._advance(item)
         self._days_done += outcome.days.read
-        if item.text is not None and not isinstance(item.text.data, bytes):
-            item.text.data.close()
-        if item.close is not None:
-            item.close()
+        _close(item)
         self.emit(
             lambda: FileFinished(
                 outcome.source,
@@ -272,6 +304,14 @@ class Run:
                     self._bytes_total,
                 )
             )
+
+
+def _close(item: Item) -> None:
+    """Let go of its bytes."""
+    if item.text is not None and not isinstance(item.text.data, bytes):
+        item.text.data.close()
+    if item.close is not None:
+        item.close()
 
 
 def refused(item: Item, error: FileRefused, delivery: int | None) -> FileOutcome:

@@ -21,7 +21,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from nemflow.store import days as store_days
-from nemflow.store import leases, ledger, quarantine, registers, review, review_events
+from nemflow.store import leases, ledger, quarantine, registers, resumed, review, review_events
+from nemflow.store import work as ledger_work
 from nemflow.store.days import KEY, SORT_KEY
 from nemflow.store.tables import MARKET_OFFSET
 from nemflow.store.tables import delivery as delivery_table
@@ -126,16 +127,32 @@ class Sink(Protocol):
 
 
 class StoreSink:
-    """Into the store."""
+    """Into the store.
+
+    ``taken_up``: the load is that of a delivery which is in the ledger already; every step then
+    makes sure first that it is still leased to ``token``.
+    """
 
     def __init__(
-        self, store: Store, token: str, now: datetime, review_after: int = review.AFTER_DAYS
+        self,
+        store: Store,
+        token: str,
+        now: datetime,
+        review_after: int = review.AFTER_DAYS,
+        taken_up: resumed.Resumed | None = None,
     ) -> None:
         self._store = store
+        self._taken_up = taken_up
+        self._there = frozenset() if taken_up is None else taken_up.numbers
         self.token = token
         self.now = now
-        self._review_after = review_after
+        self.review_after = review_after
         self._renewed = time.monotonic()
+
+    @property
+    def there(self) -> frozenset[int]:
+        """Delivery rows that were written before this load."""
+        return self._there
 
     def run(self, work: Callable[[Step], T], *, durable: bool = True) -> T:
         """See ``Sink.run``."""
@@ -143,9 +160,11 @@ class StoreSink:
         last: list[_StoreStep] = []
 
         def transaction(conn: sa.Connection) -> T:
+            if self._taken_up is not None:
+                ledger_work.guard(conn, self._taken_up.delivery, self.token)
             if due:
                 leases.renew(conn, self._store.backend, self.token)
-            last[:] = [_StoreStep(conn, self._store, self.token, self.now, self._review_after)]
+            last[:] = [_StoreStep(conn, self._store, self)]
             return work(last[0])
 
         done = self._store.backend.transact(
@@ -164,14 +183,13 @@ class StoreSink:
 
 
 class _StoreStep:
-    def __init__(
-        self, conn: sa.Connection, store: Store, token: str, now: datetime, review_after: int
-    ) -> None:
+    def __init__(self, conn: sa.Connection, store: Store, sink: StoreSink) -> None:
         self._conn = conn
-        self._watch = Watch(conn, store.backend, market_day(now), review_after)
+        self._watch = Watch(conn, store.backend, market_day(sink.now), sink.review_after)
         self._backend = store.backend
-        self._token = token
-        self._now = now
+        self._token = sink.token
+        self._now = sink.now
+        self._there = sink.there
         self._trace: sa.Select[Any] | None = None  #: finds a row only this step can have left
 
     def happened(self, conn: sa.Connection) -> bool:
@@ -179,9 +197,20 @@ class _StoreStep:
         return self._trace is not None and conn.execute(self._trace).first() is not None
 
     def _leaves(self, arrivals: pl.DataFrame) -> None:
-        """These deliveries are its trace: nobody else has their number, name and moment."""
-        if not arrivals.is_empty():
-            number, name, at = arrivals.select("id", "name", "received_at").row(0)
+        """These deliveries are its trace: nobody else has their number, name and moment.
+
+        One that was there before was ``loading`` under our lease, and only we can end that so.
+        """
+        if arrivals.is_empty():
+            return
+        new = arrivals.filter(~pl.col("id").is_in(list(self._there)))
+        if new.is_empty():
+            columns = delivery_table.c
+            self._trace = sa.select(columns.id).where(
+                columns.id == int(arrivals["id"][0]), columns.state.in_(resumed.TAKEN_IN)
+            )
+        else:
+            number, name, at = new.select("id", "name", "received_at").row(0)
             columns = delivery_table.c
             self._trace = sa.select(columns.id).where(
                 columns.id == number, columns.name == name, columns.received_at == at
@@ -196,7 +225,7 @@ class _StoreStep:
         return ledger.delivery_numbers(self._conn, self._backend, count)
 
     def deliver(self, arrivals: pl.DataFrame) -> None:
-        ledger.deliver(self._conn, self._backend, arrivals, token=self._token)
+        ledger.deliver(self._conn, self._backend, arrivals, token=self._token, there=self._there)
         self._leaves(arrivals)
 
     def begin(self, texts: pl.DataFrame) -> pl.DataFrame:
@@ -204,6 +233,10 @@ class _StoreStep:
 
     def write_open(self, texts: pl.DataFrame) -> None:
         ledger.write_open(self._conn, self._backend, texts, token=self._token)
+        columns = load_table.c
+        self._trace = sa.select(columns.id).where(
+            columns.id == int(texts["load"][0]), columns.lease_token == self._token
+        )
 
     def hold(self, load: int, since: datetime | None) -> datetime | None:
         until = leases.hold(self._conn, self._backend, load, self._token, since)
@@ -262,7 +295,9 @@ class _StoreStep:
             self._trace = sa.select(columns.id).where(
                 columns.id == int(results["load"][0]), columns.state.not_in(["open", "dead"])
             )
-        return ledger.finish(self._conn, self._backend, results, arrivals=arrivals)
+        return ledger.finish(
+            self._conn, self._backend, results, arrivals=arrivals, there=self._there
+        )
 
     def containers(self, numbers: Collection[int]) -> None:
         ledger.settle_containers(self._conn, self._backend, numbers)

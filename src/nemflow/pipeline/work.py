@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nemflow.events import Hook, ProgressHook
     from nemflow.pipeline.outcome import FileOutcome
     from nemflow.pipeline.sinks import Sink
+    from nemflow.store.resumed import Resumed
 
 #: A batch of small texts is closed at so many bytes, or so many texts.
 BATCH_BYTES = 8 * 1024 * 1024
@@ -79,10 +80,13 @@ def load_given(
     size: int | None = None,
     hook: Hook | None = None,
     progress: ProgressHook | None = None,
+    taken_up: Resumed | None = None,
 ) -> list[FileOutcome]:
     """Load these files one after the other; what became of each, members in archive order.
 
-    Whatever it raises, the caller clears what is left open under the sink's token.
+    ``taken_up``: the one file given is a delivery that is in the ledger already; what an earlier
+    attempt has taken in of it is passed over. Whatever it raises, the caller clears what is left
+    open under the sink's token.
     """
     run = Run(
         sink,
@@ -94,8 +98,11 @@ def load_given(
         progress=progress,
         bytes_total=size,
         chunk_bytes=how.chunk_bytes,
+        taken_up=taken_up,
     )
     items = unpacked(given, how.limits, how.xml_limits, most_whole=how.chunk_bytes)
+    if taken_up is not None:
+        items = (item for item in items if not run.stands(item))
     _work(run, items, how.batch_bytes)
     run.close_containers()
     return run.outcomes

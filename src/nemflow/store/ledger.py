@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from nemflow import failpoints
 from nemflow.store.backends.codec import STAMP
 from nemflow.store.leases import AT_ONCE, LEASE, batches
+from nemflow.store.resumed import write_deliveries
 from nemflow.store.tables import (
     MARKET_OFFSET,
     audit,
@@ -102,10 +103,18 @@ ARRIVAL: dict[str, Any] = {
 }
 
 
-def deliver(conn: sa.Connection, backend: Backend, arrivals: pl.DataFrame, *, token: str) -> None:
+def deliver(
+    conn: sa.Connection,
+    backend: Backend,
+    arrivals: pl.DataFrame,
+    *,
+    token: str,
+    there: Collection[int] = (),
+) -> None:
     """Write delivery rows (columns of ``ARRIVAL``, and their numbers as ``id``).
 
-    Those that are still ``loading`` are leased to who holds ``token``.
+    Those that are still ``loading`` are leased to who holds ``token``. Rows that are ``there``
+    already, by number, are brought up to date.
     """
     working = pl.col("state") == "loading"
     until = pl.lit(backend.now(conn) + LEASE).cast(STAMP)
@@ -114,7 +123,7 @@ def deliver(conn: sa.Connection, backend: Backend, arrivals: pl.DataFrame, *, to
         lease_token=pl.when(working).then(pl.lit(token)),
         lease_until=pl.when(working).then(until),
     )
-    backend.append(conn, delivery, leased)
+    write_deliveries(conn, backend, leased, there)
 
 
 def delivery_numbers(conn: sa.Connection, backend: Backend, count: int) -> range:
@@ -238,6 +247,7 @@ def finish(
     results: pl.DataFrame,
     *,
     arrivals: pl.DataFrame | None = None,
+    there: Collection[int] = (),
 ) -> tuple[int, datetime]:
     """Settle loads: publish what was taken in, close what was rejected. The last thing to do.
 
@@ -249,6 +259,7 @@ def finish(
             rejected), error, sent_by, COUNTS, header columns, findings, nmis, first_day, last_day.
         arrivals: their deliveries (columns of ``ARRIVAL``, and ``id``), when neither these nor
             the loads are written yet: a load that begins and ends in one transaction.
+        there: of these, the numbers of those that are written after all.
 
     Returns:
         The commit number and its time; number 0 when nothing became visible.
@@ -283,7 +294,7 @@ def finish(
         described = arrivals.drop("state", "error", "file", "sender", "finished_at", strict=False)
         described = described.with_columns(attempts=pl.lit(1))
         deliveries = described.join(verdicts, on="id", how="left", maintain_order="left")
-        backend.append(conn, delivery, deliveries)
+        write_deliveries(conn, backend, deliveries, there)
     failpoints.reach("mid-publish")
     backend.update(
         conn,

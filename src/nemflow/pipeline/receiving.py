@@ -1,0 +1,196 @@
+"""Receive: from bytes in the landing area to a delivery that will not be lost.
+
+Why: whoever is answered forgets the file; from then on it is ours.
+
+Promises: the original is on the disk, under its name, before the ledger has a row of it, and both
+are there before ``receive`` returns. Killed in between, the sender was not answered and nobody
+misses what is left (``sweep_spool`` removes it). It never opens or parses what it takes.
+
+Bytes that are loaded already are a ``duplicate`` at once, and are not kept again. Receiving and
+removing an original of the same bytes wait for each other, so none is removed that was just
+accepted once more.
+
+Look next: ``delivering.py``, which loads it.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from nemflow.errors import UsageError
+from nemflow.store import once, resumed, work
+from nemflow.store.tables import MARKET_OFFSET
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from nemflow.intake.spool import Landing, Spool
+    from nemflow.store import Store
+
+LANES = ("urgent", "normal", "bulk")
+#: For so long a file in the spool that no delivery knows is taken for one still being received.
+SPARE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the sender is answered."""
+
+    delivery: int
+    state: str  #: received; duplicate, or where an earlier upload with the same key has come to
+    sha256: str  #: of the bytes as they came
+    duplicate_of: int | None = None  #: the delivery that brought the same bytes before
+    repeated: bool = False  #: this very upload was answered before (idempotency key)
+
+
+def receive(
+    store: Store,
+    spool: Spool,
+    landing: Landing,
+    *,
+    name: str,
+    channel: str,
+    sender: str | None = None,
+    api_key: str | None = None,
+    profile: str | None = None,
+    lane: str = "normal",
+    dry_run: bool = False,
+    idempotency_key: str | None = None,
+) -> Receipt:
+    """Accept the bytes in ``landing``: keep them, then write their delivery.
+
+    Args:
+        store: whose ledger it goes to.
+        spool: where it is kept.
+        landing: all its bytes; the caller closes it.
+        name: what the sender calls it; told in reports, never used as a path.
+        channel: how it came: http, folder, batch.
+        sender: who sent it, if that is known; None: as its envelope or header says.
+        api_key: name of the key it was sent with.
+        profile: rule profile, portal or b2b; None: by what it is.
+        lane: urgent, normal or bulk.
+        dry_run: it is only tried out.
+        idempotency_key: what the sender calls this upload; the same one again, with the same key
+            and the same bytes, gets the same delivery.
+
+    Returns:
+        The receipt: from here on it will be loaded, whatever is killed.
+
+    Raises:
+        UsageError: no such lane or profile; the same idempotency key came with other bytes.
+        TooLarge, SpoolFull, SpoolFault: it cannot be kept.
+        StoreError: the ledger cannot be written; the sender is to try again.
+    """
+    if lane not in LANES:
+        raise UsageError(f"There is no lane {lane!r}.", hint=f"Lanes: {', '.join(LANES)}.")
+    if profile not in (None, "portal", "b2b"):
+        raise UsageError(f"There is no rule profile {profile!r}.", hint="Profiles: portal, b2b.")
+    began = datetime.now(MARKET_OFFSET)
+    landing.sync()  # the slow part, before anybody waits for it
+    arrival = work.Arrival(
+        name=name,
+        channel=channel,
+        sha256=landing.sha256,
+        size=landing.size,
+        sender=sender,
+        api_key=api_key,
+        profile=profile,
+        lane=lane,
+        dry_run=dry_run,
+        received_at=datetime.now(MARKET_OFFSET),
+    )
+    taken: list[Receipt] = []
+
+    def transaction(conn: sa.Connection) -> Receipt:
+        taken.clear()
+        taken.append(_receive(conn, store, landing, arrival, key=idempotency_key, began=began))
+        return taken[0]
+
+    def happened(conn: sa.Connection) -> bool:
+        if not taken or taken[0].repeated:
+            return bool(taken)
+        return conn.execute(work.arrived(taken[0].delivery, arrival)).first() is not None
+
+    try:
+        return store.backend.transact(transaction, happened=happened)
+    except _CameFirst as other:  # the same upload, at the same moment
+        first = other.first
+        return store.backend.look(lambda conn: _answered(conn, first, arrival.sha256))
+
+
+class _CameFirst(Exception):
+    """Another upload with the same idempotency key was faster: rolls this one back."""
+
+    def __init__(self, first: once.Remembered) -> None:
+        super().__init__()
+        self.first = first
+
+
+def _receive(
+    conn: sa.Connection,
+    store: Store,
+    landing: Landing,
+    arrival: work.Arrival,
+    *,
+    key: str | None,
+    began: datetime,
+) -> Receipt:
+    """One transaction: nobody else receives or removes the same bytes until it ends."""
+    backend, sha256 = store.backend, arrival.sha256
+    backend.guard(conn, [sha256])
+    if key is not None:
+        before = once.remembered(conn, arrival.api_key, key)
+        if before is not None:
+            return _answered(conn, before, sha256)
+    earlier = None if arrival.dry_run else work.known_raw(conn, sha256)
+    if earlier is None or not resumed.stands_whole(conn, earlier.delivery):
+        earlier = None
+        landing.keep()
+    number = work.receive(conn, backend, arrival)
+    state, now = "received", backend.now(conn)
+    if earlier is not None:
+        state = "duplicate"
+        work.put(
+            conn, number, state=state, now=now, finished_at=now, kept="deleted",
+            duplicate_of=earlier.delivery, file=resumed.row_of(conn, earlier.delivery).file,
+        )  # fmt: skip
+    work.step(
+        conn, number, "receive", attempt=0, began_at=began, ended_at=datetime.now(MARKET_OFFSET),
+        outcome="ok" if earlier is None else state, detail={"bytes": arrival.size},
+    )  # fmt: skip
+    if key is not None:
+        first = once.remember(conn, backend, arrival.api_key, key, sha256=sha256, delivery=number)
+        if first.delivery != number:
+            raise _CameFirst(first)
+    return Receipt(number, state, sha256, None if earlier is None else earlier.delivery)
+
+
+def _answered(conn: sa.Connection, before: once.Remembered, sha256: str) -> Receipt:
+    """The receipt of an upload that came before, as it stands now. Raises UsageError."""
+    if before.sha256 != sha256:
+        raise UsageError(
+            f"The idempotency key was used for other bytes (delivery {before.delivery}).",
+            hint="Give every upload its own key; repeat one only with the same bytes.",
+        )
+    row = resumed.row_of(conn, before.delivery)
+    return Receipt(row.id, row.state, sha256, row.duplicate_of, repeated=True)
+
+
+def sweep_spool(store: Store, spool: Spool, *, older_than: float = SPARE_SECONDS) -> int:
+    """Remove what nobody was answered for: left by uploads that were killed; returns how many.
+
+    Those are unfinished files, and originals of which no delivery says that they are in the spool,
+    once they have lain there for ``older_than`` seconds.
+    """
+    gone = spool.tidy()
+    for sha256 in spool.originals(older_than=older_than):
+        gone += store.backend.transact(functools.partial(_sweep, store, spool, sha256))
+    return gone
+
+
+def _sweep(store: Store, spool: Spool, sha256: str, conn: sa.Connection) -> bool:
+    store.backend.guard(conn, [sha256])
+    return not resumed.is_spooled(conn, sha256) and spool.delete(sha256)

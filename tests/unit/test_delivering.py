@@ -1,0 +1,584 @@
+"""A delivery's way: received once, loaded under its own number, settled, whatever happens."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from nemflow.errors import SpoolFault, StoreTaken, TooLarge, UsageError
+from nemflow.intake.spool import Spool, SpoolLimits
+from nemflow.pipeline import load, undo
+from nemflow.pipeline import unpack as unpack_module
+from nemflow.pipeline import work as loading_work
+from nemflow.pipeline.delivering import Delivering, Settled, clear_originals, process
+from nemflow.pipeline.loading import new_token
+from nemflow.pipeline.receiving import Receipt, receive, sweep_spool
+from nemflow.store import Store, work
+from nemflow.store.tables import delivery as delivery_table
+from nemflow.store.tables import delivery_step
+from nemflow.store.tables import load as load_table
+
+NMI = "SASMPL0001"
+
+
+def zipped(**members: bytes) -> bytes:
+    """A zip with these members; ``a_csv`` is called a.csv."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("_csv", ".csv").replace("_zip", ".zip"), data)
+    return out.getvalue()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """A new spool."""
+    return Spool(tmp_path / "spool", SpoolLimits(free_bytes=1))
+
+
+def send(store: Store, spool: Spool, name: str, data: bytes, **about) -> Receipt:
+    """Deliver some bytes."""
+    with spool.landing() as landing:
+        landing.write(data)
+        return receive(store, spool, landing, name=name, channel="http", **about)
+
+
+def claimed(store: Store, number: int, seconds: float = 60) -> str:
+    """Claim a delivery; the token."""
+    token = new_token()
+    done = store.backend.transact(
+        lambda conn: work.claim(conn, store.backend, number, token, seconds)
+    )
+    assert done is not None
+    return token
+
+
+def worked(store: Store, spool: Spool, number: int, how: Delivering | None = None) -> Settled:
+    """Claim and process a delivery."""
+    token = claimed(store, number)
+    return process(store, spool, number, token=token, how=how or Delivering())
+
+
+def row(store: Store, number: int) -> dict:
+    """The ledger's row of a delivery."""
+    with store.backend.reading() as conn:
+        question = sa.select(delivery_table).where(delivery_table.c.id == number)
+        return dict(conn.execute(question).mappings().one())
+
+
+def steps(store: Store, number: int) -> list[tuple]:
+    """The timeline: step, attempt, outcome."""
+    columns = delivery_step.c
+    with store.backend.reading() as conn:
+        question = sa.select(columns.step, columns.attempt, columns.outcome).where(
+            columns.delivery == number
+        )
+        return [tuple(each) for each in conn.execute(question.order_by(columns.began_at))]
+
+
+def account(store: Store) -> pl.DataFrame:
+    """Everything the ledger says of deliveries, but numbers and times.
+
+    Of what never became a file only a received delivery knows the bytes.
+    """
+    known = pl.col("file").is_not_null() | (pl.col("members") > 0)
+    told = store.deliveries(limit=None).with_columns(
+        pl.when(known).then(pl.col("sha256", "size"))
+    ).select(
+        "name", "state", "sha256", "size", "profile", "sender", "members", "days_read",
+        "days_stored", "days_unchanged", "days_rejected", "reads_read", "reads_stored", "error",
+    )  # fmt: skip
+    return told.sort("name")
+
+
+# -- receive ---------------------------------------------------------------------------------------
+
+
+def test_received_it_is_on_the_disk_and_in_the_ledger(store, spool):
+    """One row, nobody's yet; one original; nothing opened."""
+    receipt = send(store, spool, "day.csv", b"not even a file", sender="MDPA", api_key="k")
+    assert (receipt.state, receipt.duplicate_of, receipt.repeated) == ("received", None, False)
+    assert spool.path(receipt.sha256).read_bytes() == b"not even a file"
+    found = row(store, receipt.delivery)
+    assert (found["state"], found["kept"], found["attempts"]) == ("received", "spooled", 0)
+    assert (found["sender"], found["api_key"], found["channel"]) == ("MDPA", "k", "http")
+    assert steps(store, receipt.delivery) == [("receive", 0, "ok")]
+
+
+def test_what_is_refused_is_in_neither(store, tmp_path):
+    """Too large, or asked for wrongly: no row, no file."""
+    spool = Spool(tmp_path / "small", SpoolLimits(file_bytes=10, free_bytes=1))
+    with pytest.raises(TooLarge):
+        send(store, spool, "large.csv", b"x" * 11)
+    for wrong in ({"lane": "fast"}, {"profile": "b3b"}):
+        with pytest.raises(UsageError):
+            send(store, spool, "a.csv", b"x", **wrong)
+    assert store.deliveries().is_empty()
+    assert [path for path in spool.root.rglob("*") if path.is_file()] == []
+
+
+def test_without_a_ledger_nothing_is_accepted_and_nothing_stays(store, spool, monkeypatch):
+    """The transaction fails: the sender is told so, and the bytes are swept up later."""
+
+    def broken(*_, **__):
+        raise StoreTaken("no")
+
+    monkeypatch.setattr(work, "receive", broken)
+    with pytest.raises(StoreTaken):
+        send(store, spool, "a.csv", b"data")
+    assert store.deliveries().is_empty()
+    assert sweep_spool(store, spool) == 0  # it might be somebody's who is about to write its row
+    assert sweep_spool(store, spool, older_than=-1) == 1
+    assert spool.usage().files == 0
+
+
+def test_sweeping_leaves_what_is_known(store, spool):
+    """An original with a row stays, however old."""
+    receipt = send(store, spool, "a.csv", b"data")
+    assert sweep_spool(store, spool, older_than=-1) == 0
+    assert spool.has(receipt.sha256)
+
+
+def test_loaded_bytes_come_again_as_a_duplicate_at_once(store, spool, nem12, a_day):
+    """Not kept, not loaded; after an undo they are received again."""
+    data = nem12(a_day())
+    first = send(store, spool, "a.csv", data)
+    worked(store, spool, first.delivery)
+    again = send(store, spool, "b.csv", data)
+    assert (again.state, again.duplicate_of) == ("duplicate", first.delivery)
+    assert row(store, again.delivery)["kept"] == "deleted"
+    assert row(store, again.delivery)["finished_at"] is not None
+    assert not spool.has(first.sha256)
+    undo(store, first.delivery)
+    third = send(store, spool, "c.csv", data)
+    assert third.state == "received"
+    assert worked(store, spool, third.delivery).state == "loaded"
+
+
+def test_an_archive_is_no_duplicate_when_part_of_it_was_taken_back(store, spool, nem12, a_day):
+    """One text of it was loaded by another delivery, which was undone."""
+    one, two = nem12(a_day()), nem12(a_day(day="20250302"))
+    load_first = send(store, spool, "one.csv", one)
+    worked(store, spool, load_first.delivery)
+    both = send(store, spool, "both.zip", zipped(a_csv=one, b_csv=two))
+    assert worked(store, spool, both.delivery).state == "loaded"
+    undo(store, load_first.delivery)
+    again = send(store, spool, "both.zip", zipped(a_csv=one, b_csv=two))
+    assert again.state == "received"
+    assert worked(store, spool, again.delivery).state == "loaded"
+    assert store.readings(NMI)["day"].n_unique() == 2
+
+
+def test_an_idempotency_key_is_answered_once(store, spool):
+    """The same upload again gets the same delivery; the key with other bytes is refused."""
+    first = send(store, spool, "a.csv", b"data", api_key="k", idempotency_key="1")
+    again = send(store, spool, "a.csv", b"data", api_key="k", idempotency_key="1")
+    assert (again.delivery, again.repeated) == (first.delivery, True)
+    other = send(store, spool, "a.csv", b"data", api_key="other", idempotency_key="1")
+    assert other.delivery != first.delivery
+    with pytest.raises(UsageError, match="other bytes"):
+        send(store, spool, "a.csv", b"more", api_key="k", idempotency_key="1")
+    assert store.deliveries().height == 2
+
+
+def test_the_same_bytes_at_the_same_moment(store, spool, nem12, a_day):
+    """Twelve times at once, with one key or without: each is answered, one is loaded."""
+    data = nem12(a_day())
+    with ThreadPoolExecutor(6) as pool:
+        plain = list(pool.map(lambda n: send(store, spool, f"{n}.csv", data), range(6)))
+        keyed = list(
+            pool.map(lambda n: send(store, spool, f"k{n}.csv", data, idempotency_key="k"), range(6))
+        )
+    assert len({each.delivery for each in plain}) == 6
+    assert len({each.delivery for each in keyed}) == 1
+    numbers = {each.delivery for each in (*plain, *keyed)}
+    with ThreadPoolExecutor(3) as pool:
+        states = [each.state for each in pool.map(lambda n: worked(store, spool, n), numbers)]
+    assert sorted(states) == ["duplicate"] * 6 + ["loaded"]
+    assert spool.usage().files == 0
+    assert store.file(1)["days_stored"].to_list() == [1]
+
+
+# -- the same as ``load`` --------------------------------------------------------------------------
+
+
+def kinds(nem12, nem13, a_day) -> dict[str, bytes]:
+    """A delivery of every kind."""
+    good = nem12(a_day())
+    return {
+        "plain.csv": good,
+        "partly.csv": nem12(a_day(day="20250302"), a_day(day="20250303", quality="T")),
+        "packed.csv.gz": gzip.compress(nem12(a_day(day="20250304"))),
+        "again.csv": good,
+        "two.zip": zipped(a_csv=nem12(a_day(day="20250305")), b_csv=good),
+        "same.zip": zipped(a_csv=nem12(a_day(day="20250306")), b_csv=nem12(a_day(day="20250306"))),
+        "nested.zip": zipped(
+            a_csv=nem12(a_day(day="20250307")),
+            in_zip=zipped(b_csv=nem12(a_day(day="20250308")), junk_csv=b"junk"),
+        ),
+        "junk.csv": b"this is not a meter data file\r\n",
+        "broken.zip": b"PK\x03\x04 not really",
+        "empty.csv": b"",
+        "rejected.csv": nem12(a_day(day="20250399")),
+    }
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["small", "in pieces"])
+def test_the_same_account_as_load(  # noqa: PLR0917 - fixtures
+    store, spool, put, nem12, nem13, a_day, whole, monkeypatch
+):
+    """Every kind: delivery, file and members are told as ``nemflow load`` tells them."""
+    if not whole:
+        monkeypatch.setattr(unpack_module, "WHOLE_BYTES", 10)
+    files = kinds(nem12, nem13, a_day)
+    results = {}
+    for name, data in files.items():
+        receipt = send(store, spool, name, data)
+        if receipt.state == "received":
+            results[name] = worked(store, spool, receipt.delivery)
+            assert results[name].state == row(store, receipt.delivery)["state"]
+        assert row(store, receipt.delivery)["lease_token"] is None
+        assert row(store, receipt.delivery)["finished_at"] is not None
+    delivered = account(store)
+    readings = store.readings(NMI).drop("file")
+    top = store.deliveries(limit=None).filter(pl.col("parent").is_null())
+    assert top.height == len(files)
+    for number, parent in store.deliveries(limit=None).select("delivery", "parent").iter_rows():
+        assert parent is None or number > parent
+    load_again(store, put, files)
+    loaded = account(store)
+    folder = str(put("x", b"").parent) + "/"
+    loaded = loaded.with_columns(pl.col("name").str.replace(folder, "", literal=True))
+    # a duplicate of raw bytes is told at once, so it has no profile yet
+    same = loaded.drop("profile").sort("name")
+    assert delivered.drop("profile").sort("name").rows() == same.rows()
+    assert readings.equals(store.readings(NMI).drop("file"))
+
+
+def load_again(store: Store, put, files: dict[str, bytes]) -> None:
+    """Empty the store, and have ``nemflow load`` load the same files."""
+    from nemflow.store.tables import metadata
+
+    kept = {"clock", "alembic_version"}
+    with store.backend.writing() as conn:
+        for table in metadata.sorted_tables:
+            if table.name not in kept:
+                conn.execute(sa.delete(table))
+    for name, data in files.items():
+        load(store, put(name, data), profile=None, channel="http")
+
+
+def test_each_has_its_own_number(store, spool, nem12, a_day):
+    """A text is its delivery; members are children of theirs."""
+    text = send(store, spool, "a.csv", nem12(a_day())).delivery
+    settled = worked(store, spool, text)
+    assert [each.delivery for each in settled.outcome.files] == [text]
+    assert store.versions(NMI, store.readings(NMI)["day"][0])["delivery"].to_list() == [text]
+    archive = send(store, spool, "z.zip", zipped(b_csv=nem12(a_day(day="20250302")))).delivery
+    settled = worked(store, spool, archive)
+    inside = store.deliveries(parent=archive)
+    assert inside["name"].to_list() == ["z.zip/b.csv"]
+    assert [each.delivery for each in settled.outcome.files] == inside["delivery"].to_list()
+
+
+def test_what_was_said_on_receipt_counts(store, spool, nem12, a_day):
+    """Sender and profile of the upload, not of the file."""
+    data = nem12(a_day(), sender="MDPA")
+    number = send(store, spool, "a.csv", data, sender="PORTAL", profile="b2b").delivery
+    worked(store, spool, number)
+    found = row(store, number)
+    assert (found["sender"], found["profile"]) == ("PORTAL", "b2b")
+    other = send(store, spool, "b.csv", nem12(a_day(value="2"), sender="MDPA")).delivery
+    worked(store, spool, other)
+    assert (row(store, other)["sender"], row(store, other)["profile"]) == ("MDPA", "portal")
+
+
+def test_a_dry_run_tells_and_writes_no_reading(store, spool, nem12, a_day):
+    """Its state is what would have become of it; later the same bytes are loaded for real."""
+    data = zipped(a_csv=nem12(a_day()), junk_csv=b"junk")
+    dry = send(store, spool, "a.zip", data, dry_run=True)
+    settled = worked(store, spool, dry.delivery)
+    assert settled.state == row(store, dry.delivery)["state"] == "partly_loaded"
+    assert settled.outcome.dry_run
+    assert settled.outcome.days.stored == 1
+    assert store.nmis().is_empty()
+    assert store.files().is_empty()
+    real = send(store, spool, "a.zip", data)
+    assert real.state == "received"
+    assert worked(store, spool, real.delivery).state == "partly_loaded"
+    assert store.readings(NMI).height == 48
+
+
+# -- inspect and the timeline ----------------------------------------------------------------------
+
+
+def test_what_is_in_it_is_known_before_it_is_loaded(  # noqa: PLR0917 - fixtures
+    store, spool, nem12, nem13, a_day, monkeypatch
+):
+    """NMIs, days, lengths, who: kept in the ledger when the load begins."""
+    members = {
+        "a_csv": nem12(a_day(), a_day(nmi="SASMPL0002", day="20250303", minutes=5)),
+        "b_csv": nem12(a_day(day="20241231"), sender="MDPB"),
+        "junk_csv": b"junk",
+    }
+    number = send(store, spool, "z.zip", zipped(**members)).delivery
+    seen = []
+    real = loading_work.load_given
+
+    def look(*args, **named):
+        seen.append(row(store, number))
+        return real(*args, **named)
+
+    monkeypatch.setattr(loading_work, "load_given", look)
+    worked(store, spool, number)
+    assert seen[0]["state"] == "loading"
+    found = json.loads(seen[0]["inspected"])
+    assert (found["kind"], found["members"], found["versions"]) == ("archive", 3, ["NEM12"])
+    assert (found["nmis"], found["nmi_count"]) == (["SASMPL0001", "SASMPL0002"], 2)
+    assert (found["first_day"], found["last_day"]) == ("2024-12-31", "2025-03-03")
+    assert found["interval_minutes"] == [5, 30]
+    assert (found["senders"], found["receivers"]) == (["MDPA", "MDPB"], ["RETAILER"])
+    assert found["not_checked"] == ["F008", "N002"]
+    assert not found["partial"]
+
+
+def test_the_timeline_has_each_step(store, spool, nem12, a_day):
+    """In order, with what it led to."""
+    number = send(store, spool, "a.csv", nem12(a_day())).delivery
+    worked(store, spool, number)
+    assert steps(store, number) == [
+        ("receive", 0, "ok"),
+        ("inspect", 1, "ok"),
+        ("load", 1, "ok"),
+        ("settle", 1, "loaded"),
+    ]
+
+
+# -- the original ----------------------------------------------------------------------------------
+
+
+def test_the_original_goes_when_all_is_loaded_and_stays_otherwise(store, spool, nem12, a_day):
+    """Deleted after loaded and duplicate; kept after partly_loaded and rejected."""
+    sent = {
+        "loaded": nem12(a_day()),
+        "duplicate": gzip.compress(nem12(a_day())),
+        "partly_loaded": nem12(a_day(day="20250302"), a_day(day="20250303", quality="T")),
+        "rejected": b"junk",
+    }
+    for state, data in sent.items():
+        receipt = send(store, spool, state, data)
+        assert worked(store, spool, receipt.delivery).state == state
+        stays = state in ("partly_loaded", "rejected")
+        assert spool.has(receipt.sha256) is stays
+        assert row(store, receipt.delivery)["kept"] == ("spooled" if stays else "deleted")
+
+
+def test_the_original_can_be_archived_or_kept(store, spool, nem12, a_day, tmp_path):
+    """As set; archived nowhere is refused."""
+    with pytest.raises(UsageError, match="archive"):
+        Delivering(keep_after="archive")
+    how = Delivering(keep_after="archive", archive=tmp_path / "archive")
+    data = nem12(a_day())
+    first = send(store, spool, "a.csv", data)
+    worked(store, spool, first.delivery, how)
+    assert row(store, first.delivery)["kept"] == "archived"
+    sha256 = first.sha256
+    there = tmp_path / "archive" / sha256[:2] / sha256[2:4] / sha256
+    assert there.read_bytes() == data
+    assert not spool.has(sha256)
+    second = send(store, spool, "b.csv", nem12(a_day(value="2")))
+    worked(store, spool, second.delivery, Delivering(keep_after="keep"))
+    assert row(store, second.delivery)["kept"] == "spooled"
+    assert spool.has(second.sha256)
+
+
+def test_the_original_stays_while_somebody_else_needs_it(store, spool, nem12, a_day):
+    """Two deliveries of the same bytes: it goes with the last of them."""
+    data = nem12(a_day())
+    first, second = (send(store, spool, name, data) for name in ("a.csv", "b.csv"))
+    worked(store, spool, first.delivery)
+    assert spool.has(first.sha256)
+    assert row(store, first.delivery)["kept"] == "deleted"
+    assert worked(store, spool, second.delivery).state == "duplicate"
+    assert not spool.has(first.sha256)
+
+
+def test_received_while_it_is_being_removed(store, spool, nem12, a_day):
+    """The same bytes, again and again, while others settle: no original is ever missing."""
+    data = [nem12(a_day(value=str(n))) for n in range(4)]
+
+    def one(n: int) -> str:
+        receipt = send(store, spool, f"{n}.csv", data[n % 4])
+        if receipt.state != "received":
+            return receipt.state
+        return worked(store, spool, receipt.delivery).state
+
+    with ThreadPoolExecutor(4) as pool:
+        states = list(pool.map(one, range(40)))
+    assert sorted(states) == ["duplicate"] * 36 + ["loaded"] * 4
+    assert spool.usage().files == 0
+
+
+def test_what_a_crash_left_between_publishing_and_settling_is_finished(
+    store, spool, nem12, a_day, monkeypatch
+):
+    """The reconciler removes the original after all; what is not loaded it leaves alone."""
+    number = send(store, spool, "a.csv", nem12(a_day())).delivery
+    bad = send(store, spool, "bad.csv", b"junk")
+    worked(store, spool, bad.delivery)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nemflow.pipeline.delivering._Way.settle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            worked(store, spool, number)
+    assert row(store, number)["state"] == "loaded"
+    assert spool.usage().files == 2
+    assert clear_originals(store, spool, Delivering()) == 1
+    assert clear_originals(store, spool, Delivering()) == 0
+    assert row(store, number)["kept"] == "deleted"
+    assert list(spool.originals()) == [bad.sha256]
+
+
+# -- attempts --------------------------------------------------------------------------------------
+
+
+def fail_in(monkeypatch, place: str, after: int) -> None:
+    """Let the load fail at the ``after``-th batch."""
+    calls = []
+    real = getattr(loading_work, place)
+
+    def failing(run, batch, *rest):
+        calls.append(1)
+        if len(calls) > after:
+            raise StoreTaken("as if the store went away")
+        return real(run, batch, *rest)
+
+    monkeypatch.setattr(loading_work, place, failing)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 5])
+@pytest.mark.parametrize("large", [False, True], ids=["batches", "pieces"])
+def test_an_attempt_goes_on_where_the_last_one_stopped(  # noqa: PLR0917 - fixtures
+    store, spool, nem12, a_day, monkeypatch, after, large
+):
+    """An archive fails after some members: each member ends as one row, loaded once."""
+    monkeypatch.setattr(loading_work, "BATCH_TEXTS", 1)
+    if large:
+        monkeypatch.setattr(unpack_module, "WHOLE_BYTES", 10)
+    members = {f"m{n}_csv": nem12(a_day(nmi=f"SASMPL000{n}")) for n in range(1, 6)}
+    members |= {"again_csv": members["m1_csv"], "junk_csv": b"junk"}
+    number = send(store, spool, "z.zip", zipped(**members)).delivery
+    token = claimed(store, number)
+    with monkeypatch.context() as patch:
+        fail_in(patch, "load_large" if large else "load_batch", after)
+        with pytest.raises(StoreTaken):
+            process(store, spool, number, token=token, how=Delivering())
+    assert row(store, number)["state"] == "loading"
+    store.backend.transact(
+        lambda conn: work.retry_later(conn, store.backend, number, token, error="away", seconds=0)
+    )
+    before = store.deliveries(parent=number, limit=None)
+    assert worked(store, spool, number).state == "partly_loaded"
+    inside = store.deliveries(parent=number, limit=None)
+    assert inside["name"].n_unique() == inside.height == 7
+    assert set(before["delivery"]) <= set(inside["delivery"])
+    states = dict(inside.select("name", "state").iter_rows())
+    assert states.pop("z.zip/junk.csv") == "rejected"
+    assert states.pop("z.zip/again.csv") == "duplicate"
+    assert set(states.values()) == {"loaded"}
+    assert store.nmis().height == 5
+    assert store.files().filter(pl.col("days_stored") == 1).height == 5
+    assert open_loads(store) == 0
+    assert row(store, number)["attempts"] == 2
+
+
+def open_loads(store: Store) -> int:
+    """Loads that are neither published nor cleared."""
+    with store.backend.reading() as conn:
+        question = sa.select(sa.func.count()).where(load_table.c.state == "open")
+        return int(conn.execute(question).scalar_one())
+
+
+def test_a_member_that_came_late_to_the_same_end_is_not_counted_twice(
+    store, spool, nem12, a_day, monkeypatch
+):
+    """All members are in, the archive itself is not settled: the next attempt only does that."""
+    number = send(store, spool, "z.zip", zipped(a_csv=nem12(a_day()))).delivery
+    token = claimed(store, number)
+    with monkeypatch.context() as patch:
+        patch.setattr("nemflow.pipeline.run.Run.close_containers", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            process(store, spool, number, token=token, how=Delivering())
+    store.backend.transact(lambda conn: work.hand_back(conn, store.backend, number, token))
+    settled = worked(store, spool, number)
+    assert (settled.state, settled.outcome.files) == ("loaded", ())
+    assert store.deliveries(parent=number)["state"].to_list() == ["loaded"]
+    assert ("load", 1, "ZeroDivisionError") in steps(store, number)
+
+
+def test_who_lost_the_lease_publishes_nothing(store, spool, nem12, a_day, monkeypatch):
+    """Another worker has it: the first one's transaction is refused, and its day is there once."""
+    number = send(store, spool, "a.csv", nem12(a_day())).delivery
+    late = claimed(store, number, seconds=-1)
+    mine = claimed(store, number)
+    with pytest.raises(StoreTaken):
+        process(store, spool, number, token=late, how=Delivering())
+    assert store.nmis().is_empty()
+    assert process(store, spool, number, token=mine, how=Delivering()).state == "loaded"
+    with pytest.raises(StoreTaken):
+        process(store, spool, number, token=late, how=Delivering())
+
+
+def test_taken_away_between_two_members(store, spool, nem12, a_day, monkeypatch):
+    """A beat that says no stops it; what was published stands, the next worker does the rest."""
+    monkeypatch.setattr(loading_work, "BATCH_TEXTS", 1)
+    members = {f"m{n}_csv": nem12(a_day(nmi=f"SASMPL000{n}")) for n in range(1, 4)}
+    number = send(store, spool, "z.zip", zipped(**members)).delivery
+    token = claimed(store, number, seconds=-1)
+    beats = []
+
+    def beat(progress) -> bool:
+        beats.append(progress)
+        return len(beats) < 2
+
+    with pytest.raises(StoreTaken):
+        process(store, spool, number, token=token, how=Delivering(lease_seconds=-1), beat=beat)
+    assert store.nmis().height == 2
+    assert beats[-1].files_done == 2
+    assert worked(store, spool, number).state == "loaded"
+    assert store.deliveries(parent=number)["state"].to_list() == ["loaded"] * 3
+
+
+def test_a_missing_original_is_a_fault_of_ours(store, spool, nem12, a_day):
+    """The spool's disk may be away: to be tried again, not the sender's business."""
+    receipt = send(store, spool, "a.csv", nem12(a_day()))
+    spool.delete(receipt.sha256)
+    token = claimed(store, receipt.delivery)
+    with pytest.raises(SpoolFault, match="not in the spool"):
+        process(store, spool, receipt.delivery, token=token, how=Delivering())
+    assert row(store, receipt.delivery)["lease_token"] == token
+
+
+def test_a_rejected_delivery_tried_again_is_the_same_row(store, spool, nem12, a_day):
+    """After somebody has changed a setting; with all its members."""
+    data = zipped(a_csv=nem12(a_day(), sender="MDPA"), junk_csv=b"junk")
+    number = send(store, spool, "a.zip", data, profile="b2b").delivery
+    wrong = Delivering(participant="SOMEBODY")
+    assert worked(store, spool, number, wrong).state == "rejected"
+    store.retry([number])
+    right = Delivering(participant="RETAILER")
+    assert worked(store, spool, number, right).state == "partly_loaded"
+    inside = store.deliveries(parent=number)
+    assert sorted(inside["state"]) == ["loaded", "rejected"]
+    assert store.readings(NMI).height == 48
