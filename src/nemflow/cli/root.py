@@ -34,11 +34,14 @@ from nemflow.cli import (
     query,
     repair,
     review,
+    serving,
+    submitting,
     upkeep,
 )
 from nemflow.cli.checking import check
 from nemflow.cli.convert import convert
 from nemflow.cli.show import show
+from nemflow.cli.worker import worker
 
 _HELP_WIDTH = 100
 
@@ -106,7 +109,9 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
     "Keep them": [loading.load, ledger.deliveries, ledger.files, ledger.file],
     "Ask for readings": [query.nmis, query.readings, query.versions, query.coverage],
     "Hand them on": [exporting.export, following.consumers, following.changes, following.feed],
+    "Run the service": [worker],
     "Put things right": [repair.quarantine, repair.replay, repair.undo, repair.redo, review.review],
+    "Run the service": [serving.serve, submitting.submit],
     "Learn more": [lookup.explain, lookup.nmi, doctor.doctor, demo.demo],
 }
 for _heading, _commands in _COMMANDS.items():

@@ -22,6 +22,7 @@ from nemflow.errors import UsageError
 from nemflow.pipeline import Change
 from nemflow.service import forms
 from nemflow.service.auth import Caller, needs
+from nemflow.service.context import Context
 from nemflow.service.problems import Problem, documented
 from nemflow.service.queries import Given, Number, Which
 
@@ -63,6 +64,18 @@ def redo_delivery(given: Given, by: Operator, delivery: Number) -> Response:
     )
 
 
+@router.post("/deliveries/{delivery}/retry", responses=documented(404, 409))
+def retry_delivery(given: Given, by: Operator, delivery: Number) -> Response:
+    """Queue a dead, rejected or cancelled delivery again, with all its attempts."""
+    return _worked(given, lambda: given.store.retry(delivery, by=by.name), delivery)
+
+
+@router.post("/deliveries/{delivery}/cancel", responses=documented(404, 409))
+def cancel_delivery(given: Given, by: Operator, delivery: Number) -> Response:
+    """Stop a delivery that is not done; whoever works on it learns of it and stops."""
+    return _worked(given, lambda: given.store.cancel(delivery, by=by.name), delivery)
+
+
 @router.post("/files/{which}/replay", responses=documented(404))
 def replay_file(given: Given, by: Operator, which: Which, wanted: Replay | None = None) -> Response:
     """Read a file's quarantined records again."""
@@ -92,3 +105,14 @@ def _changed(change: Callable[[], Change]) -> Response:
         return forms.document(change().to_dict())
     except UsageError as error:
         raise Problem("E-STATE", error.message, error.hint) from error
+
+
+def _worked(given: Context, act: Callable[[], int], delivery: int) -> Response:
+    """The delivery after an act on it."""
+    try:
+        act()
+    except UsageError as error:
+        raise Problem("E-STATE", error.message, error.hint) from error
+    if given.intake is not None:
+        given.intake.nudge()
+    return forms.document(forms.row_of(given.store.delivery(delivery)))

@@ -12,6 +12,7 @@ Look next: ``nemflow.cli.output`` and ``nemflow.cli.tables``, which print the sa
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ PARQUET = "application/vnd.apache.parquet"
 ARROW = "application/vnd.apache.arrow.stream"
 _STAMP = "%Y-%m-%dT%H:%M:%S%.f%:z"
 _ROWS_AT_ONCE = 5_000
+_JSON_TEXTS = ("inspected", "progress")
 #: Further names under which a form is asked for.
 _SAME = {"application/parquet": PARQUET, "application/x-ndjson": JSON, "*/*": JSON,
          "application/*": JSON, "text/*": CSV}  # fmt: skip
@@ -93,8 +95,12 @@ def document(value: Mapping[str, Any], status: int = 200, **headers: str) -> Res
 
 
 def row_of(rows: pl.DataFrame) -> dict[str, Any]:
-    """The one row of a frame."""
-    return rows.row(0, named=True)
+    """The one row of a frame; what the store keeps as JSON text becomes an object again."""
+    row = rows.row(0, named=True)
+    for name in _JSON_TEXTS:
+        if isinstance(row.get(name), str):
+            row[name] = json.loads(row[name])
+    return row
 
 
 def _as_json(

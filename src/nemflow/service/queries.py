@@ -11,6 +11,7 @@ Look next: ``forms.py`` for JSON, CSV, Parquet and Arrow; ``acts.py`` for what c
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import date, datetime
 from typing import Annotated, Literal
 
@@ -65,14 +66,30 @@ def deliveries(
     *,
     state: Many = None,
     parent: Annotated[int | None, Query(ge=1, le=MOST)] = None,
+    sender: Annotated[str | None, Query(max_length=200)] = None,
+    channel: Annotated[str | None, Query(max_length=20)] = None,
     cursor: Before = None,
     limit: Limit = 100,
 ) -> Response:
     """Arrivals, newest first."""
     limit = min(limit, given.limits.page)
-    rows = given.store.deliveries(state, parent=parent, limit=limit + 1, before=cursor)
+    rows = given.store.deliveries(
+        state, parent=parent, sender=sender, channel=channel, limit=limit + 1, before=cursor
+    )
     onward = rows["delivery"][limit - 1] if rows.height > limit else None
     return forms.answered(request, "deliveries", rows.head(limit), {"next": onward})
+
+
+@router.get("/deliveries/{delivery}/timeline", responses=forms.ROWS | documented(404, 406))
+def timeline(request: Request, given: Given, delivery: Number) -> Response:
+    """A delivery's way, step by step, with times and outcomes."""
+    return forms.answered(request, "steps", given.store.timeline(delivery))
+
+
+@router.get("/backlog", responses=documented())
+def backlog(given: Given) -> Response:
+    """What was accepted and is not done, by lane, and how fast it becomes less."""
+    return forms.document(asdict(given.store.backlog()))
 
 
 @router.get("/files", responses=forms.ROWS | documented(404, 406))

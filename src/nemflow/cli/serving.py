@@ -1,0 +1,179 @@
+"""``serve``: the whole service with one command.
+
+Why: on a laptop nothing but this must run; on many machines the same program is the API.
+
+Promises: without settings it is an SQLite store, a queue in memory, loopback only; another address
+is refused as long as there are no API keys; SIGTERM and Ctrl-C end it with 0, and what is
+unfinished is found again at the next start.
+
+Look next: :mod:`nemflow.service`; docs/service.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nemflow.cli.location import without_password
+from nemflow.cli.options import DbOption, settings
+from nemflow.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from nemflow.service.context import Context
+    from nemflow.service.server import Part
+    from nemflow.settings import Settings
+    from nemflow.store import Store
+    from nemflow.store.backends.pool import Pool
+
+
+def serve(
+    ctx: typer.Context,
+    *,
+    db: DbOption = None,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", help="Address to listen on; default 127.0.0.1.", metavar="HOST"),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port; default 8600; 0: a free one.", metavar="N")
+    ] = None,
+    spool: Annotated[
+        Path | None,
+        typer.Option("--spool", help="Where uploads are kept until loaded.", metavar="FOLDER"),
+    ] = None,
+    queue: Annotated[
+        str | None,
+        typer.Option("--queue", help="memory://, redis://… or amqp://…", metavar="URL"),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", min=0, help="Worker processes; 0: others run them.", metavar="N"),
+    ] = 1,
+) -> None:
+    """Serve the API and load what arrives, until stopped."""
+    try:
+        from nemflow.service import server
+    except ModuleNotFoundError as error:
+        raise MissingExtra("The service", "service") from error
+
+    given = {"db": db, "service.host": host, "queue.url": queue}
+    given["spool.folder"] = None if spool is None else str(spool)
+    chosen = settings(ctx, **given)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for chatty in ("alembic", "uvicorn", "httpx", "dramatiq", "pika"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    address = chosen.text("service.host") or "127.0.0.1"
+    with ExitStack() as opened:
+        store = _opened(opened, chosen, _impatient(chosen.pool))
+        keys = store.has_keys()
+        if not keys and not server.is_loopback(address):
+            raise UsageError(
+                f"Nobody has an API key, so the service does not listen on {address}.",
+                hint="Make one first: nemflow keys add NAME --scope upload",
+            )
+        on = opened.enter_context(
+            server.listening(address, chosen.number("service.port", 8600) if port is None else port)
+        )
+        context, parts, grace = _wired(opened, ctx, chosen, store, keys=keys, workers=workers)
+        place = f"[{address}]" if ":" in address else address
+        url = f"http://{place}:{on.getsockname()[1]}"
+
+        def said() -> None:
+            typer.echo(f"nemflow serves {url}  (docs: {url}/docs)")
+            typer.echo(f"  store {without_password(chosen.db)}")
+            typer.echo(
+                "  API keys are needed."
+                if keys
+                else "  Only this machine is answered; for others: nemflow keys add NAME"
+            )
+            sys.stdout.flush()
+
+        server.run(context, on, parts, grace=grace, said=said)
+    typer.echo("nemflow has stopped; what is unfinished goes on at the next start.")
+
+
+def _wired(
+    opened: ExitStack,
+    ctx: typer.Context,
+    chosen: Settings,
+    store: Store,
+    *,
+    keys: bool,
+    workers: int,
+) -> tuple[Context, list[Part], float]:
+    """What the routes use, what runs beside them, and the grace time."""
+    from nemflow import app
+    from nemflow.jobs.reconciler import Reconciler
+    from nemflow.jobs.supervisor import Supervisor
+    from nemflow.jobs.worker import Worker
+    from nemflow.service.auth import Keyring
+    from nemflow.service.context import Context
+    from nemflow.service.intake import Intake
+    from nemflow.service.server import Part
+
+    spool, how, jobs = app.spool_of(chosen), app.delivering_of(chosen), app.queue_of(chosen)
+    opened.callback(jobs.close)
+    patient = _opened(opened, chosen, chosen.pool)
+    working = chosen.working
+    reconciler = Reconciler(patient, spool, jobs, how, chosen.rhythm)
+    parts = [Part("reconciler", reconciler.run, reconciler.stop)]
+    if app.in_this_process(chosen):
+        if workers:
+            threads = dataclasses.replace(working, threads=workers)
+            worker = Worker(patient, spool, jobs, how, threads, isolate=True)
+            parts.append(Part("worker", worker.run, worker.stop))
+    elif workers:
+        _hand_down(chosen)
+        config = ctx.find_root().obj
+        named = ["--config", str(config)] if isinstance(config, Path) else []
+        command = [sys.executable, "-m", "nemflow.cli", *named, "worker", "--supervised"]
+        kept = Supervisor(command, workers, grace=float(working.grace_seconds))
+        parts.append(Part("supervisor", kept.run, kept.stop))
+    limits = chosen.accept_limits
+    context = Context(
+        store,
+        Keyring(store.check_key, needed=keys),
+        limits,
+        Intake(store, spool, limits, reconciler.wake),
+        ready={"queue": jobs.ping, "spool": lambda: spool.check_room(0)},
+        participant=chosen.participant,
+        review_after=chosen.review_after,
+    )
+    return context, parts, float(working.grace_seconds)
+
+
+def _hand_down(chosen: Settings) -> None:
+    """What was said on the command line, to the worker processes; passwords stay off theirs."""
+    os.environ["NEMFLOW_DB"] = chosen.db
+    for key in ("queue.url", "spool.folder"):
+        value = chosen.text(key)
+        if value is not None:
+            os.environ["NEMFLOW_" + key.replace(".", "_").upper()] = value
+
+
+def _opened(opened: ExitStack, chosen: Settings, pool: Pool) -> Store:
+    from nemflow.store import open_store
+
+    return opened.enter_context(open_store(chosen.db, pool=pool))
+
+
+def _impatient(pool: Pool) -> Pool:
+    """For requests: a caller is told within seconds that the store is away, and comes again."""
+    return dataclasses.replace(
+        pool,
+        size=max(pool.size, 8),
+        overflow=max(pool.overflow, 32),
+        wait_seconds=min(pool.wait_seconds, 5),
+        connect_seconds=min(pool.connect_seconds, 3),
+        attempts=min(pool.attempts, 3),
+        retry_seconds=min(pool.retry_seconds, 5),
+    )

@@ -1,0 +1,207 @@
+"""The running service: a socket, the application on it, and the threads beside it.
+
+Why: one command must start everything and end everything.
+
+Promises: told to stop (SIGTERM, Ctrl-C), it takes no new connections, lets uploads in hand finish
+within the grace time, ends event streams, has the parts beside it stop, and returns; told twice it
+does not wait. A part that dies takes the service down with it, so that whoever supervises it
+notices. A client that sends its headers slower than ten seconds is cut off.
+
+Look next: ``app.py`` for what is served; ``nemflow.cli.serving`` for who starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nemflow.errors import SystemFault
+from nemflow.service.app import create
+from nemflow.service.context import Context
+
+log = logging.getLogger("nemflow.service")
+HEADER_SECONDS = 10.0
+_JOIN_SECONDS = 15.0  #: beyond the grace time
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that runs beside the application in its own thread."""
+
+    name: str
+    run: Callable[[], None]  #: blocks until stopped
+    stop: Callable[[], None]  #: returns at once; may be called twice and from a signal handler
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address; a name other than localhost counts not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket on the address; port 0 takes a free one. Raises SystemFault."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise SystemFault(
+            f"Nothing can listen on {host} port {port}: {error.strerror or error}.",
+            hint="Is another service running there? Choose another with --port.",
+        ) from error
+
+
+def run(
+    context: Context,
+    on: socket.socket,
+    parts: Sequence[Part],
+    *,
+    grace: float,
+    said: Callable[[], None],
+) -> None:
+    """Serve until told to stop.
+
+    Args:
+        context: what the routes use.
+        on: the socket.
+        parts: what runs beside it.
+        grace: seconds that requests in hand may take to finish.
+        said: called once, when connections are answered.
+
+    Raises:
+        SystemFault: a part ended by itself.
+    """
+    app = create(context)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=_Guarded,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=max(1, round(grace)),
+        ),
+        said,
+    )
+    died: list[str] = []
+
+    def stop(*_: object) -> None:
+        if server.should_exit:
+            server.force_exit = True
+        server.should_exit = True
+        app.state.stopping.set()
+        for part in parts:
+            part.stop()
+
+    def kept(part: Part) -> None:
+        try:
+            part.run()
+        except Exception:  # whatever it is, the service must not go on without it
+            log.exception("The %s has failed.", part.name)
+        if not server.should_exit:
+            died.append(part.name)
+            stop()
+
+    threads = [
+        threading.Thread(target=kept, args=(part,), name=part.name, daemon=True) for part in parts
+    ]
+    with _signals(stop):
+        for thread in threads:
+            thread.start()
+        server.run(sockets=[on])
+        if not server.should_exit:
+            stop()
+        for thread in threads:
+            thread.join(grace + _JOIN_SECONDS)
+    stuck = [thread.name for thread in threads if thread.is_alive()]
+    if stuck:
+        log.error("The %s did not end in time.", ", ".join(stuck))
+    if died:
+        raise SystemFault(
+            f"The {died[0]} has ended by itself; the service has stopped.",
+            hint="Its log says why; nothing that was accepted is lost.",
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with our signals, which says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, said: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._said = said
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ours are set already."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say so when connections are answered."""
+        await super().startup(sockets)
+        self._said()
+
+
+class _Guarded(H11Protocol):
+    """A connection on which headers must come in time: uvicorn itself waits for ever."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """The clock runs from the first moment."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """And again from the first byte of the next request."""
+        super().data_received(data)
+        if self._late is None and self._between_requests():
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is left to watch."""
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        self._late = self.loop.call_later(HEADER_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._late = None
+        if self._between_requests() and not self.transport.is_closing():
+            self.transport.close()
+
+
+@contextmanager
+def _signals(stop: Callable[..., None]) -> Iterator[None]:
+    """SIGTERM and Ctrl-C stop the service for the block; only a main thread can say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
