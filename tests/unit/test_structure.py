@@ -46,7 +46,7 @@ settings  | errors mdff intake store pipeline jobs     |
 service   | *                                          | fastapi starlette pydantic uvicorn polars python_multipart
 console   | *                                          | fastapi starlette pydantic jinja2
 app       | *                                          | polars
-cli       | *                                          | typer click rich polars plotext sqlalchemy
+cli       | *                                          | typer click rich polars plotext sqlalchemy httpx
 """
 
 # These may know everything; nothing below may know them.
