@@ -15,9 +15,10 @@ from nemflow import __version__, errors
 from nemflow.cli import app, faults
 
 EXPECTED = {
-    "changes", "check", "consumers", "convert", "coverage", "db", "deliveries", "demo", "doctor",
-    "explain", "export", "feed", "file", "files", "generate", "load", "nmi", "nmis", "quarantine",
-    "readings", "redo", "replay", "review", "show", "undo", "versions",
+    "changes", "check", "consumers", "convert", "coverage", "db", "dead", "deliveries", "delivery",
+    "demo", "doctor", "explain", "export", "feed", "file", "files", "generate", "keys", "load",
+    "nmi", "nmis", "quarantine", "readings", "redo", "replay", "review", "serve", "show", "submit",
+    "undo", "verify", "versions", "worker",
 }  # fmt: skip
 ROOT = typer.main.get_command(app)
 
@@ -60,9 +61,9 @@ def test_every_command_and_option_has_help(path, command) -> None:
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=NAMES)
 def test_every_command_gives_json_and_csv(path, command) -> None:
-    """A program can read every answer; only the tour is for people alone."""
+    """A program can read every answer; the tour is for people, and a service answers by HTTP."""
     options = {option for parameter in command.params for option in parameter.opts}
-    assert path == ("demo",) or {"--json", "--csv"} <= options
+    assert path in {("demo",), ("serve",), ("worker",)} or {"--json", "--csv"} <= options
 
 
 def test_the_version() -> None:

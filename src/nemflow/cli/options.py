@@ -9,6 +9,7 @@ Look next: :mod:`nemflow.settings`.
 
 from __future__ import annotations
 
+import getpass
 import shlex
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone
@@ -33,6 +34,8 @@ ProfileOption = Annotated[
         "--profile", help="Rule profile: portal (tolerant) or b2b (strict).", metavar="NAME"
     ),
 ]
+#: So many ids one option may name: a slip of the finger does no more.
+_MOST = 100_000
 MARKET_OFFSET = timezone(timedelta(hours=10))
 
 
@@ -101,3 +104,26 @@ def a_commit_or_instant(text: str | None, option: str) -> datetime | int | None:
     if text is None:
         return None
     return int(text) if text.isascii() and text.isdigit() else an_instant(text, option)
+
+
+def numbers(texts: Sequence[str], option: str) -> list[int]:
+    """``7`` and ``7-12`` as numbers, in order. Raises UsageError."""
+    found: set[int] = set()
+    for text in texts:
+        first, dash, last = text.partition("-")
+        parts = [first, last] if dash else [first, first]
+        if not all(part.isascii() and part.isdigit() and len(part) < 16 for part in parts):
+            raise UsageError(f"{option} {text!r} is no number.", hint="Write 7, or 7-12.")
+        low, high = (int(part) for part in parts)
+        if high < low or high - low >= _MOST:
+            raise UsageError(f"{option} {text!r} is no range.", hint="Write 7, or 7-12.")
+        found.update(range(low, high + 1))
+    return sorted(found)
+
+
+def who() -> str | None:
+    """The person at the keyboard, as far as the system knows; for the audit."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return None

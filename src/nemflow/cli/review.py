@@ -10,14 +10,13 @@ Look next: docs/review.md; :meth:`nemflow.store.Store.reviews`.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nemflow.cli import wording
-from nemflow.cli.options import DbOption, a_day_or_instant, again, open_to_read
+from nemflow.cli.options import DbOption, a_day_or_instant, again, numbers, open_to_read, who
 from nemflow.cli.output import Column, CsvOption, JsonOption, Output
 from nemflow.errors import UsageError
 
@@ -52,8 +51,6 @@ _NEXT = {
     "chain_broken": "see the register reads of the NMI",
     "period_overlap": "see the register reads of the NMI",
 }
-#: So many ids one ``--done`` may name: a slip of the finger closes no more.
-_MOST = 100_000
 
 
 def review(
@@ -86,7 +83,7 @@ def review(
     """List what a person should look at, newest first; close it with --done."""
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     if done:
-        _close(ctx, out, _ids(done), note, db=db)
+        _close(ctx, out, numbers(done, "--done"), note, db=db)
         return
     if note is not None:
         raise UsageError("--note says nothing without --done.", hint="Add --done ID.")
@@ -120,35 +117,12 @@ def _close(
     if note is None:
         raise UsageError("A note is needed: what was found?", hint='Add --note "..."')
     with open_to_read(ctx, db) as store:
-        closed = store.close_reviews(which, note=note, by=_who())
+        closed = store.close_reviews(which, note=note, by=who())
     if not out.for_people:
         out.rows(_CLOSED, [{"review": number, "note": note} for number in which])
         return
     out.say(f"Closed: {wording.count(closed, 'review event')}.")
 
 
-def _who() -> str | None:
-    """The person at the keyboard, as far as the system knows."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return None
-
-
 def _kind(text: str) -> str:
     return text.strip().lower().replace("-", "_").replace(" ", "_")
-
-
-def _ids(texts: Sequence[str]) -> list[int]:
-    """``7`` and ``7-12`` as numbers. Raises UsageError."""
-    numbers: set[int] = set()
-    for text in texts:
-        first, dash, last = text.partition("-")
-        parts = [first, last] if dash else [first, first]
-        if not all(part.isascii() and part.isdigit() and len(part) < 16 for part in parts):
-            raise UsageError(f"--done {text!r} is no number.", hint="Write 7, or 7-12.")
-        low, high = (int(part) for part in parts)
-        if high < low or high - low >= _MOST:
-            raise UsageError(f"--done {text!r} is no range.", hint="Write 7, or 7-12.")
-        numbers.update(range(low, high + 1))
-    return sorted(numbers)

@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 from nemflow._version import __version__
 from nemflow.cli import (
+    delivery,
     demo,
     doctor,
     exporting,
@@ -40,6 +41,7 @@ from nemflow.cli import (
 )
 from nemflow.cli.checking import check
 from nemflow.cli.convert import convert
+from nemflow.cli.keys import keys
 from nemflow.cli.show import show
 from nemflow.cli.worker import worker
 
@@ -109,14 +111,21 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
     "Keep them": [loading.load, ledger.deliveries, ledger.files, ledger.file],
     "Ask for readings": [query.nmis, query.readings, query.versions, query.coverage],
     "Hand them on": [exporting.export, following.consumers, following.changes, following.feed],
-    "Run the service": [worker],
     "Put things right": [repair.quarantine, repair.replay, repair.undo, repair.redo, review.review],
-    "Run the service": [serving.serve, submitting.submit],
+    "Run the service": [
+        serving.serve,
+        worker,
+        submitting.submit,
+        delivery.delivery,
+        delivery.dead,
+        delivery.verify,
+    ],
     "Learn more": [lookup.explain, lookup.nmi, doctor.doctor, demo.demo],
 }
 for _heading, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_heading)(_command)
+app.add_typer(keys, rich_help_panel="Run the service")
 app.add_typer(upkeep.db, rich_help_panel="Put things right")
 
 
