@@ -16,9 +16,10 @@ from nemflow.errors import BrokerAway, DataError, StoreAway, StoreFull
 from nemflow.intake.spool import Spool
 from nemflow.jobs import JobQueue, open_queue
 from nemflow.jobs import attempt as attempts
-from nemflow.jobs.attempt import Attempt, Working, may_pass, pause
+from nemflow.jobs.attempt import Attempt, may_pass, pause
 from nemflow.jobs.breaker import Breaker
-from nemflow.jobs.reconciler import Reconciler, Rhythm
+from nemflow.jobs.pace import Rhythm, Working
+from nemflow.jobs.reconciler import Reconciler
 from nemflow.jobs.worker import Worker
 from nemflow.mdff.generate import generate
 from nemflow.pipeline.delivering import Delivering

@@ -19,7 +19,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nemflow.errors import NemflowError, StoreError, StoreFull, StoreTaken
@@ -32,25 +31,12 @@ if TYPE_CHECKING:
 
     from nemflow.events import Hook, Progress
     from nemflow.intake.spool import Spool
+    from nemflow.jobs.pace import Working
     from nemflow.pipeline.delivering import Delivering
     from nemflow.store import Store
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Working:
-    """How deliveries are worked on."""
-
-    threads: int = 1  #: deliveries at a time in one process
-    attempts: int = work.MAX_ATTEMPTS  #: after so many a delivery is dead
-    lease_seconds: int = 120  #: a worker that is silent for so long has lost its delivery
-    beat_seconds: int = 15  #: so often a lease is renewed, and progress told
-    stuck_seconds: int = 900  #: work that does not move for so long has its lease renewed no more
-    retry_seconds: int = 5  #: about so long until the second attempt; doubled for each further one
-    retry_most_seconds: int = 900  #: but never longer than this
-    grace_seconds: int = 30  #: told to stop, so long to finish what is in hand
 
 
 #: Of the grace time so much is left for handing back what could not be finished.

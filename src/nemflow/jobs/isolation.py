@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemflow.errors import NemflowError, SystemFault
 from nemflow.intake.spool import Spool
-from nemflow.jobs.attempt import Attempt, Working, pause
+from nemflow.jobs.attempt import Attempt, pause
 from nemflow.pipeline.loading import new_token
 from nemflow.store import open_store, work
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nemflow.intake.spool import SpoolLimits
+    from nemflow.jobs.pace import Working
     from nemflow.pipeline.delivering import Delivering
     from nemflow.store import Store
     from nemflow.store.backends.pool import Pool

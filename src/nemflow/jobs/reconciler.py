@@ -17,12 +17,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from nemflow.errors import BrokerAway, NemflowError
 from nemflow.jobs.breaker import Breaker
+from nemflow.jobs.pace import Rhythm
 from nemflow.pipeline import reconcile
 from nemflow.pipeline.delivering import clear_originals
 from nemflow.store import dispatch
@@ -41,18 +41,6 @@ FORGOTTEN_SECONDS: Final = 10.0
 #: And after so long when some do: most of what was told is still there.
 RESEND_SECONDS: Final = 300.0
 _AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Rhythm:
-    """How often the ledger is looked through."""
-
-    every_seconds: int = 1  #: for what is due; ``wake`` is sooner
-    per_sender: int = 200  #: messages of one sender and lane in the broker at a time
-    tidy_seconds: int = 15  #: for what was left over
-    longest_seconds: int = 7200  #: a delivery in one state for so long is taken from its worker
-    details_days: int = 90  #: so long the timeline of what was loaded is kept
-    keys_days: int = 7  #: so long an Idempotency-Key is remembered
 
 
 class Reconciler:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 YOUNG_SECONDS: Final = 10.0  #: who dies younger is started later the next time
 MOST_SECONDS: Final = 30.0  #: but never later than this
 _LOOK_SECONDS = 0.2
+_STDIN = 0
 _KILL_SECONDS = 3.0  #: beyond the grace time
 
 
@@ -43,9 +44,17 @@ class _Place:
 class Supervisor:
     """Starts processes again and again."""
 
-    def __init__(self, command: Sequence[str], count: int, *, grace: float) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        count: int,
+        *,
+        grace: float,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         """``command``: as for ``subprocess``; it must end by itself when its input ends."""
         self._command = list(command)
+        self._environ = None if environ is None else dict(environ)
         self._places = [_Place() for _ in range(count)]
         self._grace = grace
         self._stopping = False
@@ -88,7 +97,9 @@ class Supervisor:
         log.warning("A worker ended (%s); the next one starts in %.1f s.", code, place.wait)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own
+        return subprocess.Popen(  # noqa: S603 - our own
+            self._command, stdin=subprocess.PIPE, env=self._environ
+        )
 
     def _end(self) -> None:
         running = [place.process for place in self._places if place.process is not None]
@@ -109,8 +120,8 @@ def when_orphaned(act: Callable[[], object]) -> None:
     """Call ``act`` when our standard input ends: then our supervisor is gone."""
 
     def watch() -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while sys.stdin.buffer.read(1):
+        with contextlib.suppress(OSError):
+            while os.read(_STDIN, 1):  # not sys.stdin: its lock would be held at the very end
                 pass
         act()
 

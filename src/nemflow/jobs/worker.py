@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Protocol
 import sqlalchemy as sa
 
 from nemflow.errors import NemflowError, StoreAway, StoreFull
-from nemflow.jobs.attempt import HAND_BACK_SECONDS, Attempt, Working
+from nemflow.jobs.attempt import HAND_BACK_SECONDS, Attempt
 from nemflow.jobs.breaker import Breaker
+from nemflow.jobs.pace import Working
 from nemflow.jobs.queue import LANES
 
 if TYPE_CHECKING:
@@ -75,8 +76,11 @@ class Worker:
         self._own = threading.local()  #: each thread's child
         self._children: list[Child] = []
 
-    def run(self) -> None:
-        """Work until ``stop``; then return when all is finished or handed back."""
+    def run(self) -> bool:
+        """Work until ``stop``; then return when all is finished or handed back.
+
+        False: a thread does not hear and still runs; end the process without waiting for it.
+        """
         try:
             self._queue.run(self.handle, lanes=self._lanes, threads=self._working.threads)
         finally:
@@ -84,6 +88,7 @@ class Worker:
             self._hand_back()
             for child in self._children:
                 child.close()
+        return not self._in_hand
 
     def stop(self, grace: float | None = None) -> None:
         """Begin nothing more; may be called from a signal handler. Returns at once."""
@@ -142,17 +147,30 @@ class Worker:
 
     def _hand_back(self) -> None:
         """Have what is still in hand stop and given back; by us when it does not hear."""
-        with self._lock:
-            left = list(self._in_hand.values())
-        for each in left:
-            each.abort()
         until = time.monotonic() + HAND_BACK_SECONDS - 1
-        while self._in_hand and time.monotonic() < until:
+        for each in self._left():
+            each.abort()
+        while self._in_hand and time.monotonic() < until - 2:
             time.sleep(0.05)
+        # In threads: what does not hear may hold the row that is to be changed.
+        tries = [
+            threading.Thread(target=_give_back, args=(each,), daemon=True)
+            for each in self._left()
+            if isinstance(each, Attempt)
+        ]
+        for thread in tries:
+            thread.start()
+        for thread in tries:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _left(self) -> list[_InHand]:
         with self._lock:
-            left = list(self._in_hand.values())
-        for each in left:
-            if isinstance(each, Attempt):
-                with contextlib.suppress(NemflowError):
-                    each.hand_back()
-                    log.warning("Delivery %s was handed back unfinished.", each.number)
+            return list(self._in_hand.values())
+
+
+def _give_back(attempt: Attempt) -> None:
+    try:
+        if attempt.hand_back():
+            log.warning("Delivery %s was handed back unfinished.", attempt.number)
+    except NemflowError as error:
+        log.warning("Delivery %s is left to its lease: %s", attempt.number, error)

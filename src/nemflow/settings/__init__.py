@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nemflow.intake.accepting import AcceptLimits
     from nemflow.intake.archive import Limits
     from nemflow.intake.spool import SpoolLimits
+    from nemflow.jobs.pace import Rhythm, Working
     from nemflow.mdff.asexml import XmlLimits
     from nemflow.pipeline.sizing import Sizes
     from nemflow.store.backends.pool import Pool
@@ -40,6 +41,7 @@ PROFILES: Final = ("portal", "b2b")
 
 #: Variables with our prefix that are no settings: where the file is, debugging, the tests' own.
 _NOT_SETTINGS: Final = (
+    "NEMFLOW_API_KEY",
     "NEMFLOW_CONFIG",
     "NEMFLOW_DEBUG",
     "NEMFLOW_FAILPOINTS",
@@ -59,7 +61,16 @@ _UNITS: Final = {
     "GIB": 2**30,
 }
 #: Tables of the file: each is a value object of a room, one whole number per field.
-_TABLE_PREFIXES: Final = ("limits.", "xml.", "pool.", "load.", "service.", "spool.")
+_TABLE_PREFIXES: Final = (
+    "limits.",
+    "xml.",
+    "pool.",
+    "load.",
+    "service.",
+    "spool.",
+    "queue.",
+    "worker.",
+)
 #: Settings of these tables that are texts: the words they may be; None: any.
 _TEXTS: Final[dict[str, tuple[str, ...] | None]] = {
     "service.host": None,
@@ -67,6 +78,8 @@ _TEXTS: Final[dict[str, tuple[str, ...] | None]] = {
     "spool.keep_after": ("delete", "archive", "keep"),
     "spool.archive": None,
     "spool.outbox": None,
+    "queue.url": None,
+    "queue.prefix": None,
 }
 #: Keys of tables that are no fields of a room's value object.
 _NO_FIELDS: Final = frozenset({*_TEXTS, "service.port"})
@@ -125,6 +138,20 @@ class Settings:
         from nemflow.intake.spool import SpoolLimits
 
         return SpoolLimits(**_of_table("spool", self.tables))
+
+    @property
+    def working(self) -> Working:
+        """How deliveries are worked on."""
+        from nemflow.jobs.pace import Working
+
+        return Working(**_of_table("worker", self.tables))
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """How often the ledger is looked through."""
+        from nemflow.jobs.pace import Rhythm
+
+        return Rhythm(**_of_table("queue", self.tables))
 
     def text(self, key: str, default: str | None = None) -> str | None:
         """A text of a table, e.g. ``service.host``."""

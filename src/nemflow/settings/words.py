@@ -70,6 +70,24 @@ _SPOOL_WORDS: Final = {
     "total_bytes": "How large all originals in the spool may be together.",
     "free_bytes": "How much of the spool's disk is left free.",
 }
+_WORKER_WORDS: Final = {
+    "threads": "How many deliveries a worker process loads at the same time.",
+    "attempts": "After how many attempts a delivery is dead.",
+    "lease_seconds": "How long a worker may be silent before its delivery is given to another.",
+    "beat_seconds": "How often a worker renews its lease and tells its progress.",
+    "stuck_seconds": "After how long without progress a worker's lease is renewed no more.",
+    "retry_seconds": "The pause before the second attempt; doubled for each further one.",
+    "retry_most_seconds": "The longest pause between two attempts.",
+    "grace_seconds": "How long a worker that is told to stop may finish what it has in hand.",
+}
+_QUEUE_WORDS: Final = {
+    "every_seconds": "How often the ledger is looked through for what is due.",
+    "per_sender": "How many messages of one sender and lane are in the broker at a time.",
+    "tidy_seconds": "How often what killed workers left is cleared.",
+    "longest_seconds": "After how long in one state a delivery is taken from its worker.",
+    "details_days": "How long the timeline of a delivery that was loaded is kept.",
+    "keys_days": "How long an Idempotency-Key is remembered.",
+}
 _LOAD_DEFAULTS: Final = {
     "jobs": ("auto: 1 on SQLite, else by cores, files and memory", "2"),
     "batch_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
@@ -97,6 +115,7 @@ def catalogue() -> tuple[Setting, ...]:
     from nemflow.intake.accepting import AcceptLimits
     from nemflow.intake.archive import Limits
     from nemflow.intake.spool import SpoolLimits
+    from nemflow.jobs.pace import Rhythm, Working
     from nemflow.mdff.asexml import XmlLimits
     from nemflow.store.backends.pool import Pool
 
@@ -179,6 +198,20 @@ def catalogue() -> tuple[Setting, ...]:
             "not set: none are made",
             'spool.outbox = "data/outbox"',
         ),
+        Setting(
+            "queue.url",
+            "The broker: memory://, redis://host:6379/0 or amqp://user:password@host:5672/.",
+            "memory://",
+            'queue.url = "redis://127.0.0.1:6379/0"',
+        ),
+        Setting(
+            "queue.prefix",
+            "What the names of keys and queues in the broker begin with.",
+            "nemflow",
+            'queue.prefix = "nemflow_staging"',
+        ),
+        *(_field_setting("queue", each, _QUEUE_WORDS) for each in dataclasses.fields(Rhythm)),
+        *(_field_setting("worker", each, _WORKER_WORDS) for each in dataclasses.fields(Working)),
     )
 
 
