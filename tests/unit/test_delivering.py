@@ -5,9 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
@@ -15,12 +19,14 @@ import sqlalchemy as sa
 
 from nemflow.errors import SpoolFault, StoreTaken, TooLarge, UsageError
 from nemflow.intake.spool import Spool, SpoolLimits
-from nemflow.pipeline import load, undo
+from nemflow.mdff.generate_message import generate_message
+from nemflow.pipeline import load, reconcile, undo
 from nemflow.pipeline import unpack as unpack_module
 from nemflow.pipeline import work as loading_work
 from nemflow.pipeline.delivering import Delivering, Settled, clear_originals, process
 from nemflow.pipeline.loading import new_token
 from nemflow.pipeline.receiving import Receipt, receive, sweep_spool
+from nemflow.pipeline.reporting import CSV_COLUMNS, report_of
 from nemflow.store import Store, work
 from nemflow.store.tables import delivery as delivery_table
 from nemflow.store.tables import delivery_step
@@ -582,3 +588,173 @@ def test_a_rejected_delivery_tried_again_is_the_same_row(store, spool, nem12, a_
     inside = store.deliveries(parent=number)
     assert sorted(inside["state"]) == ["loaded", "rejected"]
     assert store.readings(NMI).height == 48
+
+
+# -- what the sender is told -----------------------------------------------------------------------
+
+
+def test_a_report_says_what_to_mend(store, spool, nem12, a_day):
+    """Each text with its state and counts, each finding with its line, NMI and day."""
+    bad = nem12(a_day(day="20250302"), a_day(day="20250303", quality="T"))
+    members = {"good_csv": nem12(a_day()), "bad_csv": bad, "junk_csv": b"junk"}
+    number = send(store, spool, "z.zip", zipped(**members)).delivery
+    worked(store, spool, number)
+    report = report_of(store, number)
+    told = json.loads(report.json())
+    assert (told["state"], told["name"], told["complete"]) == ("partly_loaded", "z.zip", True)
+    files = {each["source"]: each for each in told["files"]}
+    assert {name: each["state"] for name, each in files.items()} == {
+        "z.zip/good.csv": "loaded",
+        "z.zip/bad.csv": "partly_loaded",
+        "z.zip/junk.csv": "rejected",
+    }
+    assert files["z.zip/bad.csv"]["days"] == {
+        "read": 2, "stored": 1, "unchanged": 0, "rejected": 1,
+    }  # fmt: skip
+    assert files["z.zip/junk.csv"]["error"].startswith("F018")
+    (finding,) = [each for each in told["findings"] if each["rule"] == "Q001"]
+    assert (finding["source"], finding["nmi"], finding["day"]) == (
+        "z.zip/bad.csv", NMI, "2025-03-03",
+    )  # fmt: skip
+    assert finding["line"] == 5
+    rows = pl.read_csv(io.StringIO(report.csv()), infer_schema=False)
+    assert rows.columns == list(CSV_COLUMNS)
+    assert set(rows["source"]) == {"z.zip/bad.csv", "z.zip/junk.csv"}
+    assert report_of(store, number) == report
+
+
+def test_what_was_refused_unopened_is_in_the_report_too(store, spool):
+    """No file, no findings: the CSV has its line all the same."""
+    number = send(store, spool, "a.zip", b"PK\x03\x04 not really").delivery
+    worked(store, spool, number)
+    rows = pl.read_csv(io.StringIO(report_of(store, number).csv()), infer_schema=False)
+    assert rows.select("source", "state", "rule", "severity").rows() == [
+        ("a.zip", "rejected", "F001", "F")
+    ]
+
+
+def test_the_report_of_a_dry_run_is_that_of_the_real_one(store, spool, nem12, a_day):
+    """Same texts, same states, same rules, though nothing of it is in the store."""
+    bad = nem12(a_day(day="20250302"), a_day(day="20250303", quality="T"))
+    data = zipped(good_csv=nem12(a_day()), bad_csv=bad, junk_csv=b"junk")
+    reports = []
+    for dry_run in (True, False):
+        number = send(store, spool, "z.zip", data, dry_run=dry_run).delivery
+        worked(store, spool, number)
+        reports.append(report_of(store, number))
+    for name in ("source", "state", "days", "sha256"):
+        dry, real = ([each[name] for each in report.files] for report in reports)
+        assert dry == real
+    dry, real = ({(each["source"], each["rule"]) for each in r.findings} for r in reports)
+    assert real <= dry
+
+
+def in_message(*texts: bytes) -> bytes:
+    """An aseXML message with these texts, a transaction each."""
+    ids = [f"TXN-{n}" for n in range(1, len(texts) + 1)]
+    return generate_message(list(texts), message_id="MSG-1", transaction_ids=ids)
+
+
+def acknowledged(path: Path) -> dict[str, str]:
+    """The attributes of the acknowledgement in a file."""
+    (answer,) = ElementTree.parse(path).getroot().find("Acknowledgements")  # noqa: S314 - ours
+    return {"what": answer.tag, "events": str(len(answer.findall("Event"))), **answer.attrib}
+
+
+def test_an_asexml_delivery_is_answered(store, spool, nem12, a_day, tmp_path):
+    """The message and each of its transactions, by what became of it; again when it comes again."""
+    how = Delivering(outbox=tmp_path / "outbox")
+    good, bad = nem12(a_day()), nem12(a_day(day="20250303"), a_day(day="20250302", quality="T"))
+    data = in_message(good, bad, nem12(a_day(day="20250399")))
+    number = send(store, spool, "in.xml", data).delivery
+    assert worked(store, spool, number, how).state == "partly_loaded"
+    names = sorted(path.name for path in how.outbox.iterdir())
+    assert names == [f"{number}-1-{each}.xml" for each in ("TXN-1", "TXN-2", "TXN-3", "message")]
+    told = [acknowledged(how.outbox / name) for name in names]
+    assert [each["status"] for each in told] == ["Accept", "Partial", "Reject", "Accept"]
+    assert [each["duplicate"] for each in told] == ["No"] * 4
+    assert [each["events"] for each in told] == ["0", "1", "1", "0"]
+    assert told[1]["acceptedCount"] == "1"
+    event = ElementTree.parse(how.outbox / names[1]).getroot().find("*/*/Event")  # noqa: S314
+    assert (event.findtext("KeyInfo"), event.findtext("Context")) == (NMI, "E1 20250302")
+    one = send(store, spool, "one.xml", in_message(good)).delivery
+    assert worked(store, spool, one, how).state == "duplicate"
+    assert acknowledged(how.outbox / f"{one}-1-TXN-1.xml")["duplicate"] == "Yes"
+    again = send(store, spool, "one.xml", in_message(good))
+    assert again.state == "received"
+
+
+def test_what_is_no_message_is_not_answered(store, spool, nem12, a_day, tmp_path):
+    """Plain texts, junk, and XML that says nothing."""
+    how = Delivering(outbox=tmp_path / "outbox")
+    for name, data in {"a.csv": nem12(a_day()), "b.xml": b"<html></html>", "c": b"junk"}.items():
+        worked(store, spool, send(store, spool, name, data).delivery, how)
+    assert not how.outbox.exists()
+
+
+def test_an_answer_that_cannot_be_written_is_written_later(store, spool, nem12, a_day, tmp_path):
+    """The outbox is away: the delivery is final, its original stays until it is answered."""
+    how = Delivering(outbox=tmp_path / "outbox")
+    how.outbox.write_bytes(b"in the way")
+    receipt = send(store, spool, "in.xml", in_message(nem12(a_day())))
+    assert worked(store, spool, receipt.delivery, how).state == "loaded"
+    assert steps(store, receipt.delivery)[-1] == ("settle", 1, "E-SPOOL")
+    assert spool.has(receipt.sha256)
+    assert clear_originals(store, spool, how) == 0
+    how.outbox.unlink()
+    assert clear_originals(store, spool, how) == 1
+    assert len(list(how.outbox.iterdir())) == 2
+    assert not spool.has(receipt.sha256)
+    assert clear_originals(store, spool, how) == 0
+
+
+# -- kill -9 ---------------------------------------------------------------------------------------
+
+_WORKER = """
+import sys
+from nemflow.intake.spool import Spool
+from nemflow.pipeline import work as loading
+from nemflow.pipeline.delivering import Delivering, process
+from nemflow.pipeline.loading import new_token
+from nemflow.store import open_store, work
+loading.BATCH_TEXTS = 2
+url, root, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
+with open_store(url, create=False) as store:
+    token = new_token()
+    claim = lambda conn: work.claim(conn, store.backend, number, token, -1, max_attempts=99)
+    store.backend.transact(claim)
+    process(store, Spool(root), number, token=token, how=Delivering(lease_seconds=-1))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+@pytest.mark.parametrize("large", [False, True], ids=["text", "archive"])
+def test_killed_anywhere_the_next_worker_finishes_it(store, spool, nem12, a_day, large):
+    """A worker is killed at every step in turn: one final state, every day once, nothing open."""
+    texts = {f"m{n}_csv": nem12(a_day(nmi=f"SASMPL000{n}")) for n in range(1, 6)}
+    data = zipped(**texts, junk_csv=b"junk") if large else texts["m1_csv"]
+    receipt = send(store, spool, "z", data)
+    url = store.backend.url.render_as_string(hide_password=False)
+    places = ["delivery-inspected", "mid-publish", "before-tick", "delivery-published"]
+    if large:
+        places[2:2] = ["after-claim@2", "mid-publish@2"]
+    for place in places:
+        done = subprocess.run(
+            [sys.executable, "-c", _WORKER, url, str(spool.root), str(receipt.delivery)],
+            env={**os.environ, "NEMFLOW_FAILPOINTS": f"{place}=kill"},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == -9, done.stderr
+        reconcile(store)
+    if row(store, receipt.delivery)["state"] not in work.FINAL:
+        worked(store, spool, receipt.delivery)
+    clear_originals(store, spool, Delivering())
+    assert row(store, receipt.delivery)["state"] == ("partly_loaded" if large else "loaded")
+    inside = store.deliveries(parent=receipt.delivery, limit=None)
+    assert inside.height == inside["name"].n_unique() == (6 if large else 0)
+    assert set(inside["state"]) <= {"loaded", "rejected"}
+    assert store.nmis().height == (5 if large else 1)
+    assert store.files().filter(pl.col("days_stored") == 1).height == (5 if large else 1)
+    assert open_loads(store) == 0
+    assert spool.has(receipt.sha256) is large

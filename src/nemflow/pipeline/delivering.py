@@ -19,8 +19,8 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,9 +34,10 @@ from nemflow.pipeline import work as loads
 from nemflow.pipeline.dry import DrySink
 from nemflow.pipeline.inspecting import inspect
 from nemflow.pipeline.outcome import LoadSummary
+from nemflow.pipeline.reporting import acknowledge
 from nemflow.pipeline.reviewing import Told
 from nemflow.pipeline.sinks import StoreSink
-from nemflow.store import dispatch, leases, resumed, work
+from nemflow.store import dispatch, leases, resumed, told, work
 from nemflow.store.review import AFTER_DAYS
 from nemflow.store.tables import MARKET_OFFSET
 
@@ -45,10 +46,14 @@ if TYPE_CHECKING:
 
     from nemflow.events import Hook, Progress
     from nemflow.intake.spool import Spool
+    from nemflow.pipeline.outcome import FileOutcome
     from nemflow.store import Store
 
 #: After a larger delivery the store is tidied up at once (``Backend.settle``).
 _SETTLED_BYTES = 1 << 20
+_DRY_FILES, _DRY_FINDINGS = 1000, 100  #: of a dry run that are kept
+#: So long ago a crash may have been.
+_UNSETTLED = timedelta(days=7)
 Beat = Callable[["Progress"], bool]
 
 
@@ -140,22 +145,37 @@ def process(
         way.give_up(state, error)
         outcome = LoadSummary(())
     state = way.end(outcome)
-    way.settle(spool, state)
+    with suppress(NemflowError):  # it is final: ``clear_originals`` finishes what is left
+        way.settle(spool, state)
     return Settled(delivery, state, outcome)
 
 
 def clear_originals(store: Store, spool: Spool, how: Delivering, *, limit: int = 1000) -> int:
     """Finish what a crash left between publishing and settling; returns how many.
 
-    For the reconciler: originals of loaded deliveries are deleted or archived after all.
+    For the reconciler: originals of loaded deliveries are deleted or archived after all, and
+    messages are answered.
     """
-    left = store.backend.look(lambda conn: dispatch.leftovers(conn, limit))
-    if how.keep_after == "keep":
-        return 0
-    for number, _ in left:
+    since = datetime.now(MARKET_OFFSET) - _UNSETTLED
+
+    def left(conn: sa.Connection) -> set[int]:
+        loaded = {number for number, _ in dispatch.leftovers(conn, limit)}
+        return set(told.unsettled(conn, since, limit)) | (set() if keeps else loaded)
+
+    keeps = how.keep_after == "keep"
+    done = 0
+    for number in sorted(store.backend.look(left)):
         row = store.backend.look(functools.partial(_row, number))
-        _Way(store, row, "", how).settle(spool, row.state)
-    return len(left)
+        way = _Way(store, row, "", how)
+        with suppress(SpoolFault):  # a full archive must not hold back the others
+            if spool.has(row.sha256):
+                way.settle(spool, row.state)
+            elif row.state in resumed.DONE_WITH:  # killed after the original was gone
+                way.forget(spool, row.state)
+            else:
+                continue
+            done += 1
+    return done
 
 
 def _row(number: int, conn: sa.Connection) -> resumed.Row:
@@ -182,6 +202,8 @@ class _Way:
         except StoreTaken:
             raise  # the timeline is somebody else's now
         except BaseException as error:
+            if not self._token:
+                raise  # nobody's attempt: it is tried again and again until it works
             code = error.code if isinstance(error, NemflowError) else type(error).__name__
             self._note(name, began, code, {**detail, "error": str(error)[:1000]})
             with suppress(NemflowError):  # the store may be what failed
@@ -257,7 +279,7 @@ class _Way:
             if not row.dry_run:
                 taken_up = self._taken_up()
                 sink = StoreSink(store, self._token, now, how.review_after, taken_up)
-            told = Told(store, sink)
+            reviews = Told(store, sink)
             outcomes = loads.load_given(
                 sink,
                 [(spool.path(row.sha256), row.name)],
@@ -268,9 +290,11 @@ class _Way:
                 taken_up=taken_up,
             )
             summary = LoadSummary(
-                tuple(told.with_reviews(outcomes)), row.dry_run, time.perf_counter() - started
+                tuple(reviews.with_reviews(outcomes)), row.dry_run, time.perf_counter() - started
             )
             detail.update(_account(summary))
+            if row.dry_run:  # nothing of it is in the store, so its report is made of this
+                detail["files"] = [_told(each) for each in summary.files[:_DRY_FILES]]
         if row.size > _SETTLED_BYTES:
             store.backend.settle()
         return summary
@@ -331,6 +355,7 @@ class _Way:
         archived = how.keep_after == "archive" and how.archive is not None
         kept = "archived" if archived else "deleted"
         with self._step("settle") as detail:
+            self._acknowledge(spool, state, detail)
             if not stays and archived and how.archive is not None:
                 spool.copy(row.sha256, how.archive)
             detail.update(outcome=state, original=row.kept if stays else kept)
@@ -338,6 +363,26 @@ class _Way:
             self._transact(lambda _: True)
         else:
             self._transact(functools.partial(self._remove, spool, state, kept))
+
+    def forget(self, spool: Spool, state: str) -> None:
+        """Say that the original is gone, which it is."""
+        self._transact(functools.partial(self._remove, spool, state, "deleted"))
+
+    def _acknowledge(self, spool: Spool, state: str, detail: dict[str, Any]) -> None:
+        """Answer the aseXML messages in it, while the original is there to be answered."""
+        how, row = self._how, self._row
+        if how.outbox is None or row.dry_run or state not in resumed.TAKEN_IN:
+            return
+        written = acknowledge(
+            self._store,
+            row.id,
+            spool.path(row.sha256),
+            how.outbox,
+            limits=how.limits,
+            xml_limits=how.xml_limits,
+        )
+        if written:
+            detail["acknowledgements"] = [path.name for path in written[:100]]
 
     def _remove(self, spool: Spool, state: str, kept: str, conn: sa.Connection) -> bool:
         """Remove the original unless somebody else needs it; nobody receives it meanwhile."""
@@ -370,6 +415,12 @@ def _together(states: set[str]) -> str:
     if states <= {"rejected"}:
         return "rejected"
     return "loaded" if states <= {"loaded", "duplicate"} else "partly_loaded"
+
+
+def _told(outcome: FileOutcome) -> dict[str, Any]:
+    """An outcome with not too many findings."""
+    findings = None if outcome.findings is None else outcome.findings.head(_DRY_FINDINGS)
+    return replace(outcome, findings=findings).to_dict()
 
 
 def _account(summary: LoadSummary) -> dict[str, Any]:

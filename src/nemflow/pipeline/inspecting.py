@@ -43,6 +43,7 @@ class Inspection:
     kind: str = "text"  #: text, message (aseXML) or archive
     versions: set[str] = field(default_factory=set)  #: NEM12, NEM13
     members: int = 0  #: texts and messages in it
+    messages: int = 0  #: of these, aseXML
     unreadable: int = 0  #: of what cannot be opened
     bytes: int = 0  #: unpacked
     nmis: set[str] = field(default_factory=set)
@@ -60,6 +61,7 @@ class Inspection:
             "kind": self.kind,
             "versions": sorted(self.versions),
             "members": self.members,
+            "messages": self.messages,
             "unreadable": self.unreadable,
             "bytes": self.bytes,
             "nmis": sorted(self.nmis)[:NAMED],
@@ -108,6 +110,7 @@ def inspect(
             elif member.kind == "xml":
                 found.kind = "message"
             found.members += 1
+            found.messages += member.kind == "xml"
             found.bytes += member.size
             if found.bytes > most_bytes:
                 found.partial = True

@@ -6,7 +6,8 @@ Promises: the original is on the disk, under its name, before the ledger has a r
 are there before ``receive`` returns. Killed in between, the sender was not answered and nobody
 misses what is left (``sweep_spool`` removes it). It never opens or parses what it takes.
 
-Bytes that are loaded already are a ``duplicate`` at once, and are not kept again. Receiving and
+Bytes that are loaded already are a ``duplicate`` at once, and are not kept again (but for aseXML,
+which is answered each time). Receiving and
 removing an original of the same bytes wait for each other, so none is removed that was just
 accepted once more.
 
@@ -146,7 +147,7 @@ def _receive(
         if before is not None:
             return _answered(conn, before, sha256)
     earlier = None if arrival.dry_run else work.known_raw(conn, sha256)
-    if earlier is None or not resumed.stands_whole(conn, earlier.delivery):
+    if earlier is None or not resumed.is_repeated_by(conn, earlier.delivery):
         earlier = None
         landing.keep()
     number = work.receive(conn, backend, arrival)

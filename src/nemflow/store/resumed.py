@@ -11,6 +11,7 @@ Look next: ``nemflow.pipeline.delivering``; ``work.py`` for claims and retries.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 STANDING = ("loaded", "partly_loaded", "duplicate", "undone")
 #: How a load ends by itself.
 TAKEN_IN = ("loaded", "partly_loaded", "duplicate", "rejected")
+#: What has nothing more to give: its original may go.
+DONE_WITH = ("loaded", "duplicate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +162,12 @@ def write_deliveries(
         backend.update(conn, delivery, old.drop(_AS_ARRIVED, strict=False).sort("id"))
 
 
-def stands_whole(conn: sa.Connection, number: int) -> bool:
-    """Whether everything a loaded delivery brought stands still, and none of it was rejected."""
+def is_repeated_by(conn: sa.Connection, number: int) -> bool:
+    """Whether the bytes of a loaded delivery, come again, need no look.
+
+    Everything it brought stands still and none of it was rejected. An aseXML message is looked at
+    again all the same, since it wants an answer.
+    """
     columns = delivery.c
     itself = sa.and_(columns.id == number, columns.file.is_not(None))
     lost = (
@@ -169,7 +176,10 @@ def stands_whole(conn: sa.Connection, number: int) -> bool:
         .where(sa.or_(columns.parent == number, itself))
         .where(sa.or_(file.c.id.is_(None), file.c.state != "loaded"))
     )
-    return conn.execute(lost.limit(1)).first() is None
+    if conn.execute(lost.limit(1)).first() is not None:
+        return False
+    said = row_of(conn, number).inspected
+    return said is None or not json.loads(said).get("messages")
 
 
 def is_spooled(conn: sa.Connection, sha256: str) -> bool:
