@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import integers, lists, sampled_from, tuples
 
 from nemflow.errors import NotFound, StoreTaken, UsageError
 from nemflow.store import Store, dispatch, leases, once, work
@@ -240,7 +243,7 @@ def test_a_retry_waits_for_its_time(store: Store) -> None:
     claim(store, number)
     assert do(store, work.retry_later, number, "w:1:a", error="away", seconds=60)
     assert claim(store, number, "w:2:b") is None
-    assert do(store, dispatch.due) == []
+    assert dispatch.due_now(store.backend) == []
     row = row_of(store, number)
     assert (row.state, row.error) == ("waiting_retry", "away")
     assert row.next_try_at is not None
@@ -251,7 +254,7 @@ def test_a_retry_waits_for_its_time(store: Store) -> None:
             ).rowcount
         )
     )
-    assert numbers(do(store, dispatch.due)) == [number]
+    assert numbers(dispatch.due_now(store.backend)) == [number]
     got = claim(store, number, "w:2:b")
     assert got is not None
     assert got.attempt == 2
@@ -288,16 +291,25 @@ def test_due_is_fair_between_senders(store: Store) -> None:
     """Many of one sender do not keep another's one waiting; of each only so many are told."""
     many = [arrive(store, f"{each}.csv", sender="BIG") for each in range(6)]
     one = arrive(store, "one.csv", sender="SMALL")
-    assert numbers(do(store, dispatch.due, per_sender=2)) == [many[0], one, many[1]]
-    assert do(store, dispatch.due, per_sender=2) == [], "they are with the broker"
+    assert numbers(dispatch.due_now(store.backend, per_sender=2)) == [many[0], one, many[1]]
+    assert dispatch.due_now(store.backend, per_sender=2) == [], "they are with the broker"
     claim(store, many[0])
-    assert numbers(do(store, dispatch.due, per_sender=2)) == [many[2]]
-    assert numbers(do(store, dispatch.due, per_sender=2, resend_after=-1)) == [
+    assert numbers(dispatch.due_now(store.backend, per_sender=2)) == [many[2]]
+    assert numbers(dispatch.due_now(store.backend, per_sender=2, resend_after=-1)) == [
         many[1],
         one,
         many[2],
     ]
-    assert numbers(do(store, dispatch.due, per_sender=100, limit=2)) == [many[3], many[4]]
+    assert numbers(dispatch.due_now(store.backend, per_sender=100, limit=2)) == [many[3], many[4]]
+
+
+def test_what_comes_back_from_a_worker_is_told_at_once(store: Store) -> None:
+    """The broker was told of it before, and has forgotten it with the claim."""
+    number = arrive(store)
+    assert numbers(dispatch.due_now(store.backend)) == [number]
+    claim(store, number)
+    do(store, work.hand_back, number, "w:1:a")
+    assert numbers(dispatch.due_now(store.backend)) == [number]
 
 
 def test_due_tells_of_lost_leases_and_of_nothing_that_is_held_or_done(store: Store) -> None:
@@ -315,6 +327,7 @@ def test_due_tells_of_lost_leases_and_of_nothing_that_is_held_or_done(store: Sto
         )
     )
     assert numbers(do(store, dispatch.due)) == [lost]
+    assert dispatch.due_now(store.backend) == []
 
 
 def test_the_backlog_counts_what_is_not_done_and_how_fast_it_goes(store: Store) -> None:
@@ -430,3 +443,67 @@ def test_details_expire_and_what_failed_keeps_them(store: Store) -> None:
     assert do(store, dispatch.expire, details=gone, keys=gone) == 2
     assert steps_of(store, good) == []
     assert steps_of(store, bad) == [("load", "ok")]
+
+
+ACTS = ("claim", "steal", "progress", "settle", "retry later", "hand back", "cancel", "retry")
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(acts=lists(tuples(sampled_from(ACTS), integers(1, 3)), max_size=25))
+def test_whatever_workers_and_people_do_the_ledger_s_promises_hold(
+    store: Store, acts: list[tuple[str, int]]
+) -> None:
+    """One holder at a time, who alone can settle; no attempt too many; what is final stays so."""
+    number = arrive(store)
+    tokens: dict[int, str] = {}
+    for turn, (act, worker) in enumerate(acts):
+        before = row_of(store, number)
+        token = tokens.get(worker, f"w:{worker}:none")
+        holds = before.lease_token == token
+        if act in ("claim", "steal"):
+            if act == "steal":  # the lease of whoever holds it runs out
+                run_out(store, number)
+            fresh = f"w:{worker}:{turn}"
+            if claim(store, number, fresh) is not None:
+                tokens[worker] = fresh
+                assert before.state not in work.FINAL
+                assert act == "steal" or before.lease_token is None
+        elif act == "progress":
+            assert do(store, work.progress, number, token, progress={"turn": turn}) is holds
+        elif act == "settle":
+            done = do(store, work.settle, number, token, "dead", error="E")
+            assert done is (holds or (before.lease_token is None and before.state == "dead"))
+        elif act == "retry later":
+            done = do(store, work.retry_later, number, token, error="E", seconds=-1)
+            idle = before.lease_token is None and before.state == "waiting_retry"
+            assert done is (holds or idle)
+        elif act == "hand back":
+            idle = before.lease_token is None and before.state == "queued"
+            assert do(store, work.hand_back, number, token) is (holds or idle)
+        else:
+            by_people(store, number, act)
+        after = row_of(store, number)
+        assert 0 <= after.attempts <= work.MAX_ATTEMPTS
+        assert (after.lease_token is not None) is (after.state in work.WORKING)
+        assert (after.finished_at is not None) is (after.state in work.FINAL)
+        if before.state in work.FINAL and act != "retry":
+            assert after == before
+
+
+def run_out(store: Store, number: int) -> None:
+    """The lease of a delivery is over."""
+    long_ago = datetime.now(MARKET_OFFSET) - timedelta(hours=1)
+    with store.backend.writing() as conn:
+        conn.execute(
+            sa.update(delivery)
+            .where(delivery.c.id == number, delivery.c.lease_token.is_not(None))
+            .values(lease_until=long_ago)
+        )
+
+
+def by_people(store: Store, number: int, act: str) -> None:
+    """Cancel or retry; refused when it is not the time for it."""
+    with suppress(UsageError):
+        do(store, dispatch.cancel if act == "cancel" else dispatch.retry, [number], "kim")
