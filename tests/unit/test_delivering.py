@@ -633,6 +633,19 @@ def test_what_was_refused_unopened_is_in_the_report_too(store, spool):
     ]
 
 
+def test_a_report_runs_no_formula(store, spool, nem12, a_day):
+    """What the sender wrote is opened in a spreadsheet by the next person."""
+    data = nem12(a_day(quality="=cmd|' /C calc'!A0"))
+    number = send(store, spool, "=1+1.csv", data).delivery
+    worked(store, spool, number)
+    rows = pl.read_csv(io.StringIO(report_of(store, number).csv()), infer_schema=False)
+    assert rows["source"].unique().to_list() == ["'=1+1.csv"]
+    values = rows["value"].drop_nulls().to_list()
+    assert values
+    assert not [each for each in values if each.startswith("=")]
+    assert report_of(store, number).findings[0]["source"] == "=1+1.csv"
+
+
 def test_the_report_of_a_dry_run_is_that_of_the_real_one(store, spool, nem12, a_day):
     """Same texts, same states, same rules, though nothing of it is in the store."""
     bad = nem12(a_day(day="20250302"), a_day(day="20250303", quality="T"))
@@ -713,48 +726,62 @@ def test_an_answer_that_cannot_be_written_is_written_later(store, spool, nem12, 
 _WORKER = """
 import sys
 from nemflow.intake.spool import Spool
+from nemflow.pipeline import unpack
 from nemflow.pipeline import work as loading
 from nemflow.pipeline.delivering import Delivering, process
 from nemflow.pipeline.loading import new_token
 from nemflow.store import open_store, work
 loading.BATCH_TEXTS = 2
-url, root, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
+url, root, number, whole = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+unpack.WHOLE_BYTES = whole
 with open_store(url, create=False) as store:
     token = new_token()
     claim = lambda conn: work.claim(conn, store.backend, number, token, -1, max_attempts=99)
     store.backend.transact(claim)
-    process(store, Spool(root), number, token=token, how=Delivering(lease_seconds=-1))
+    how = Delivering(lease_seconds=-1, chunk_bytes=1000)
+    process(store, Spool(root), number, token=token, how=how)
 """
+#: Where a worker is killed, one after the other; each time it comes a little further.
+KILLS = {
+    "text": ["delivery-inspected", "mid-publish", "before-tick", "delivery-published"],
+    "pieces": ["after-claim", "between-pieces@2", "mid-publish", "delivery-published"],
+    "archive": [
+        "delivery-inspected", "mid-publish", "after-claim@2", "mid-publish@2", "before-tick",
+        "delivery-published",
+    ],
+}  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
-@pytest.mark.parametrize("large", [False, True], ids=["text", "archive"])
-def test_killed_anywhere_the_next_worker_finishes_it(store, spool, nem12, a_day, large):
+@pytest.mark.parametrize("kind", KILLS)
+def test_killed_anywhere_the_next_worker_finishes_it(store, spool, nem12, a_day, kind):
     """A worker is killed at every step in turn: one final state, every day once, nothing open."""
-    texts = {f"m{n}_csv": nem12(a_day(nmi=f"SASMPL000{n}")) for n in range(1, 6)}
-    data = zipped(**texts, junk_csv=b"junk") if large else texts["m1_csv"]
+    nmis = [f"SASMPL000{n}" for n in range(1, 6)]
+    if kind == "archive":
+        data = zipped(**{f"{nmi}_csv": nem12(a_day(nmi=nmi)) for nmi in nmis}, junk_csv=b"junk")
+    else:
+        data = nem12(*(a_day(nmi=nmi) for nmi in nmis))
     receipt = send(store, spool, "z", data)
     url = store.backend.url.render_as_string(hide_password=False)
-    places = ["delivery-inspected", "mid-publish", "before-tick", "delivery-published"]
-    if large:
-        places[2:2] = ["after-claim@2", "mid-publish@2"]
-    for place in places:
+    whole = "10" if kind == "pieces" else "1000000"
+    for place in KILLS[kind]:
+        given = [url, str(spool.root), str(receipt.delivery), whole]
         done = subprocess.run(
-            [sys.executable, "-c", _WORKER, url, str(spool.root), str(receipt.delivery)],
+            [sys.executable, "-c", _WORKER, *given],
             env={**os.environ, "NEMFLOW_FAILPOINTS": f"{place}=kill"},
             capture_output=True,
             check=False,
         )
-        assert done.returncode == -9, done.stderr
+        assert done.returncode == -9, (place, done.stderr)
         reconcile(store)
-    if row(store, receipt.delivery)["state"] not in work.FINAL:
-        worked(store, spool, receipt.delivery)
+    is_archive = kind == "archive"
+    assert row(store, receipt.delivery)["state"] == ("partly_loaded" if is_archive else "loaded")
+    assert row(store, receipt.delivery)["attempts"] == len(KILLS[kind])
     clear_originals(store, spool, Delivering())
-    assert row(store, receipt.delivery)["state"] == ("partly_loaded" if large else "loaded")
     inside = store.deliveries(parent=receipt.delivery, limit=None)
-    assert inside.height == inside["name"].n_unique() == (6 if large else 0)
+    assert inside.height == inside["name"].n_unique() == (6 if is_archive else 0)
     assert set(inside["state"]) <= {"loaded", "rejected"}
-    assert store.nmis().height == (5 if large else 1)
-    assert store.files().filter(pl.col("days_stored") == 1).height == (5 if large else 1)
+    assert store.nmis()["days"].to_list() == [1] * 5
+    assert store.files()["days_stored"].sum() == 5
     assert open_loads(store) == 0
-    assert spool.has(receipt.sha256) is large
+    assert spool.has(receipt.sha256) is is_archive

@@ -48,6 +48,7 @@ CSV_COLUMNS: Final = (
     "rule", "severity", "message", "todo", "raw",
 )  # fmt: skip
 _RULE: Final = re.compile(r"[A-Z]\d{3}(?=:)")
+_FORMULA: Final = r"^[=+\-@\t\r\n\x00]"  #: what a spreadsheet takes for a formula begins so
 _SAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -74,7 +75,10 @@ class Report:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
     def csv(self) -> str:
-        """One line per finding, and one for each text that was refused without any."""
+        """One line per finding, and one for each text that was refused without any.
+
+        A text that a spreadsheet would run as a formula gets a leading ``'``.
+        """
         rows = [{name: each.get(name) for name in CSV_COLUMNS} for each in self.findings]
         explained = {each["source"] for each in self.findings}
         for each in self.files:
@@ -90,7 +94,10 @@ class Report:
                 }
                 rows.append(row)
         schema = dict.fromkeys(CSV_COLUMNS, pl.String) | {"delivery": pl.Int64, "line": pl.Int64}
-        return pl.DataFrame(rows, schema=schema, orient="row").write_csv()
+        frame = pl.DataFrame(rows, schema=schema, orient="row")
+        runs = pl.col(pl.String).str.contains(_FORMULA)
+        safe = pl.when(runs).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String))
+        return frame.with_columns(safe.name.keep()).write_csv()
 
 
 def report_of(store: Store, delivery: int) -> Report:
