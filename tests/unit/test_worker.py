@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from nemflow.errors import BrokerAway, DataError, StoreAway, StoreFull
+from nemflow.errors import BrokerAway, DataError, SpoolFault, StoreAway, StoreFull
 from nemflow.intake.spool import Spool
 from nemflow.jobs import JobQueue, open_queue
 from nemflow.jobs import attempt as attempts
@@ -230,6 +231,58 @@ def test_work_that_does_not_move_loses_its_lease(
     assert row(store, number).attempts == 2
 
 
+def test_what_killed_processes_left_is_cleared(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The original of what is loaded goes, and so does what no delivery knows."""
+    number = given(store, spool, generate(days=1))
+    assert Attempt(store, spool, number, Delivering(keep_after="keep"), QUICK).run() == "loaded"
+    with spool.landing() as landing:
+        landing.write(b"nobody was answered for this")
+        unknown = landing.keep()
+    a_while_ago = time.time() - 7200
+    os.utime(unknown.path, (a_while_ago, a_while_ago))
+    assert spool.usage().files == 2
+    Reconciler(store, spool, open_queue(), Delivering()).tidy()
+    assert spool.usage().files == 0
+    assert row(store, number).kept == "deleted"
+
+
+def test_what_is_in_one_state_for_too_long_is_taken_away(store: Store, spool: Spool) -> None:
+    """Whatever its lease says; the attempt stays counted."""
+    number = given(store, spool, generate(days=1))
+    claim = store.backend.transact(
+        lambda conn: work.claim(conn, store.backend, number, "worker:1:a", 3600)
+    )
+    assert claim is not None
+    reconciler = Reconciler(store, spool, open_queue(), Delivering(), Rhythm(longest_seconds=1))
+    reconciler.tidy()
+    assert row(store, number).state == "inspecting"
+    time.sleep(1.1)
+    reconciler.tidy()
+    assert row(store, number).state == "queued"
+    assert row(store, number).attempts == 1
+    assert reconciler.send_due() == 1
+
+
+def test_one_sender_does_not_starve_another(store: Store, spool: Spool) -> None:
+    """Of each sender only so many are in the broker; who has one comes among the first."""
+    many = [given(store, spool, b"%d" % number) for number in range(12)]
+    with spool.landing() as landing:
+        landing.write(b"of another")
+        one = receive(store, spool, landing, name="o", channel="http", sender="OTHER").delivery
+    queue = open_queue()
+    reconciler = Reconciler(store, spool, queue, Delivering(), Rhythm(per_sender=3))
+    assert reconciler.send_due() == 4
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: queue.run(seen.append))
+    thread.start()
+    wait_for(lambda: len(seen) == 4)
+    queue.stop(1)
+    thread.join(10)
+    assert sorted(seen) == [*many[:3], one]
+
+
 def test_pauses_grow_and_differ() -> None:
     """Doubled each time, up to the longest, and never the same for all."""
     working = Working(retry_seconds=4, retry_most_seconds=100)
@@ -243,6 +296,7 @@ def test_what_may_pass() -> None:
     """The error tree says it; a full disk and the machine's own errors may pass too."""
     assert may_pass(StoreAway("away"))
     assert may_pass(StoreFull("full"))
+    assert may_pass(SpoolFault("the original is not there"))
     assert may_pass(OSError("share"))
     assert not may_pass(DataError("wrong"))
     assert not may_pass(KeyError("ours"))

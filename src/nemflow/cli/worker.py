@@ -11,10 +11,12 @@ Look next: :mod:`nemflow.jobs.worker`, :mod:`nemflow.jobs.supervisor`; docs/queu
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +28,9 @@ from nemflow.jobs.queue import MEMORY
 
 if TYPE_CHECKING:
     from nemflow.settings import Settings
+
+_LOOK_SECONDS = 15  #: a worker looks through the ledger no more often
+_JOIN_SECONDS = 3.0
 
 QueueOption = Annotated[
     str | None,
@@ -76,19 +81,28 @@ def worker(
 
 def _work(chosen: Settings, lanes: tuple[str, ...], *, supervised: bool) -> None:
     from nemflow.app import delivering_of, queue_of, spool_of
+    from nemflow.jobs.reconciler import Reconciler
     from nemflow.jobs.supervisor import when_orphaned
     from nemflow.jobs.worker import Worker
     from nemflow.store import open_store
 
     queue = queue_of(chosen)
     with open_store(chosen.db, create=False, pool=chosen.pool) as store:
-        one = Worker(
-            store, spool_of(chosen), queue, delivering_of(chosen), chosen.working, lanes=lanes
-        )
+        spool, how = spool_of(chosen), delivering_of(chosen)
+        one = Worker(store, spool, queue, how, chosen.working, lanes=lanes)
+        # The service looks through the ledger too, and sooner; but it may be down.
+        every = max(_LOOK_SECONDS, chosen.rhythm.every_seconds)
+        rhythm = dataclasses.replace(chosen.rhythm, every_seconds=every, tidy_seconds=every)
+        reconciler = Reconciler(store, spool, queue, how, rhythm)
+        looking = threading.Thread(target=reconciler.run, name="reconciler", daemon=True)
+        looking.start()
         _on_signals(one.stop)
         if supervised:
             when_orphaned(one.stop)
-        if not one.run():
+        finished = one.run()
+        reconciler.stop()
+        looking.join(_JOIN_SECONDS)
+        if not finished:
             sys.stdout.flush()
             os._exit(0)  # handed back; Python would wait for the thread that does not hear
     queue.close()

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from nemflow.errors import NemflowError, StoreError, StoreFull, StoreTaken
+from nemflow.errors import NemflowError, SpoolFault, StoreError, StoreFull, StoreTaken
 from nemflow.pipeline import delivering
 from nemflow.pipeline.loading import new_token
 from nemflow.store import work
@@ -184,9 +184,9 @@ class Attempt:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether another attempt may succeed; a full disk may have been given room."""
+    """Whether another attempt may succeed: a disk may have been given room, or be back."""
     if isinstance(error, NemflowError):
-        return error.transient or isinstance(error, StoreFull)
+        return error.transient or isinstance(error, StoreFull | SpoolFault)
     return isinstance(error, OSError | MemoryError)
 
 

@@ -25,6 +25,7 @@ from nemflow.jobs.breaker import Breaker
 from nemflow.jobs.pace import Rhythm
 from nemflow.pipeline import reconcile
 from nemflow.pipeline.delivering import clear_originals
+from nemflow.pipeline.receiving import sweep_spool
 from nemflow.store import dispatch
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ FORGOTTEN_SECONDS: Final = 10.0
 #: And after so long when some do: most of what was told is still there.
 RESEND_SECONDS: Final = 300.0
 _AT_ONCE = 1000
+_SWEEP_SECONDS = 3600.0  #: the whole spool is looked through
 
 
 class Reconciler:
@@ -65,6 +67,7 @@ class Reconciler:
         self._hook = hook
         self._awake = threading.Event()
         self._stopping = False
+        self._swept = -float("inf")  #: by the monotonic clock
 
     def run(self) -> None:
         """Look until ``stop``; errors are logged, and it goes on."""
@@ -119,6 +122,9 @@ class Reconciler:
             if self._take_away(number, why):
                 log.error("Delivery %s was taken from its worker: %s", number, why)
         clear_originals(store, self._spool, self._how)
+        if time.monotonic() - self._swept >= _SWEEP_SECONDS:
+            sweep_spool(store, self._spool)
+            self._swept = time.monotonic()
         backend.transact(
             lambda conn: dispatch.expire(
                 conn, backend,
