@@ -168,6 +168,8 @@ def test_undo_redo_and_replay_and_who_did_it(ask, filled, nem12, a_day) -> None:
         (f"/v1/nmis/{NMI}/readings", {"Accept": "image/png"}, 406, "E-FORM"),
         ("/v1/feed?cursor=x/y", {}, 422, "E-USAGE"),
         ("/v1/nowhere", {}, 404, "E-ROUTE"),
+        ("/v1/files?nmi=%00", {}, 400, "E-REQUEST"),
+        ("/v1/files/a%00b", {}, 400, "E-REQUEST"),
         ("/v1/deliveries/1/undo", {}, 405, "E-METHOD"),
         ("/v1/nmis", {"Host": "evil.example"}, 403, "E-ORIGIN"),
         ("/v1/nmis", {"Origin": "https://evil.example"}, 403, "E-ORIGIN"),
@@ -187,6 +189,24 @@ def test_every_error_is_a_problem_document_with_a_stable_code(
     assert body["status"] == status
     assert body["title"]
     assert body["detail"]
+
+
+def test_a_delivery_has_a_timeline_and_can_be_cancelled_and_retried(ask, filled) -> None:
+    """The same acts as on the command line; what is done is not cancelled."""
+    from nemflow.store import work
+
+    backend = filled.backend
+    arrival = work.Arrival("x.csv", "http", "a" * 64, 5)
+    number = backend.transact(lambda conn: work.receive(conn, backend, arrival))
+    assert ask.get("/v1/backlog").json()["files"] == 1
+    assert ask.post(f"/v1/deliveries/{number}/cancel").json()["state"] == "cancelled"
+    again = ask.post(f"/v1/deliveries/{number}/cancel")
+    assert (again.status_code, again.json()["code"]) == (409, "E-STATE")
+    assert ask.post(f"/v1/deliveries/{number}/retry").json()["state"] == "queued"
+    steps = rows_of(ask.get(f"/v1/deliveries/{number}/timeline"), "steps")
+    assert {"cancel", "retry"} <= {row["step"] for row in steps}
+    assert ask.post("/v1/deliveries/1/cancel").status_code == 409
+    assert ask.get("/v1/deliveries/99/timeline").status_code == 404
 
 
 def test_a_fault_of_ours_tells_nothing_but_its_number(ask, filled, monkeypatch) -> None:

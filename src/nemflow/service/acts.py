@@ -35,11 +35,13 @@ class Replay(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str | None = Field(None, max_length=64, description="Only of this file.")
-    rule: str | None = Field(None, max_length=10, description="Only what this rule rejected.")
+    file: str | None = Field(None, pattern="^[0-9A-Za-z]{1,64}$", description="Only of this file.")
+    rule: str | None = Field(
+        None, pattern="^[A-Za-z][0-9]{3}$", description="Only what this rule rejected."
+    )
     profile: str = Field("portal", pattern="^(portal|b2b)$")
-    edits: dict[int, Annotated[str, Field(max_length=1_000_000)]] | None = Field(
-        None, max_length=1000, description="Corrected text by quarantine id."
+    edits: dict[int, Annotated[str, Field(max_length=1_000_000, pattern=r"^[^\x00]*$")]] | None = (
+        Field(None, max_length=1000, description="Corrected text by quarantine id.")
     )
     dry_run: bool = Field(default=False, description="The same account; nothing is written.")
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nemflow._version import __version__
 from nemflow.service import acts, health, problems, queries, stream, uploads
@@ -45,6 +46,7 @@ def create(context: Context) -> FastAPI:
     for router in (health.router, queries.router, acts.router, stream.router, uploads.router):
         app.include_router(router)
     problems.install(app)
+    app.add_middleware(_NoZeroBytes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -61,3 +63,20 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         found["security"] = [{"key": []}, {}]
         app.openapi_schema = found
     return app.openapi_schema
+
+
+class _NoZeroBytes:
+    """Refuses addresses with a zero byte: no name has one, and no database takes it as text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Look at path and query; everything else goes on."""
+        if scope["type"] == "http" and (
+            "\0" in scope["path"] or b"%00" in scope.get("query_string", b"")
+        ):
+            refused = problems.Problem("E-REQUEST", "There is a zero byte in the address.")
+            await problems.answer(refused)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)

@@ -56,7 +56,6 @@ KINDS: dict[str, Kind] = {
     "E-TOO-LARGE": Kind(413, "The upload is too large"),
     "E-DIGEST": Kind(400, "The body does not match its Content-Digest"),
     "E-IDEMPOTENCY": Kind(409, "The Idempotency-Key was used for other content"),
-    "E-RATE": Kind(429, "Too many requests", 5),
     "E-BACKLOG": Kind(503, "Too much is waiting to be loaded", 30),
     "E-BUSY": Kind(503, "Too many uploads at the same time", 2),
     "E-INTERNAL": Kind(500, "A fault of ours"),
@@ -145,7 +144,7 @@ def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route: these statuses, as problem documents, in the OpenAPI."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     titles = {kind.status: kind.title for kind in (*KINDS.values(), *STATUSES.values())}
-    usual = {400, 401, 403, 422, 429, 500, 503, *codes}
+    usual = {400, 401, 403, 422, 500, 503, *codes}
     return {code: {"description": titles[code], "content": content} for code in sorted(usual)}
 
 
