@@ -27,6 +27,7 @@ from nemflow.pipeline.delivering import Delivering, Settled, clear_originals, pr
 from nemflow.pipeline.loading import new_token
 from nemflow.pipeline.receiving import Receipt, receive, sweep_spool
 from nemflow.pipeline.reporting import CSV_COLUMNS, report_of
+from nemflow.pipeline.verifying import verify
 from nemflow.store import Store, work
 from nemflow.store.tables import delivery as delivery_table
 from nemflow.store.tables import delivery_step
@@ -88,6 +89,12 @@ def steps(store: Store, number: int) -> list[tuple]:
             columns.delivery == number
         )
         return [tuple(each) for each in conn.execute(question.order_by(columns.began_at))]
+
+
+def must_hold(store: Store, spool: Spool, archive: Path | None = None) -> None:
+    """Everything ``nemflow verify`` asks, with nothing left to do."""
+    found = verify(store, spool=spool.root, archive=archive, drained=True, deep=True)
+    assert found.promises.filter(~pl.col("held")).rows() == []
 
 
 def account(store: Store) -> pl.DataFrame:
@@ -253,6 +260,7 @@ def test_the_same_account_as_load(  # noqa: PLR0917 - fixtures
             assert results[name].state == row(store, receipt.delivery)["state"]
         assert row(store, receipt.delivery)["lease_token"] is None
         assert row(store, receipt.delivery)["finished_at"] is not None
+    must_hold(store, spool)
     delivered = account(store)
     readings = store.readings(NMI).drop("file")
     top = store.deliveries(limit=None).filter(pl.col("parent").is_null())
@@ -404,6 +412,7 @@ def test_the_original_can_be_archived_or_kept(store, spool, nem12, a_day, tmp_pa
     worked(store, spool, second.delivery, Delivering(keep_after="keep"))
     assert row(store, second.delivery)["kept"] == "spooled"
     assert spool.has(second.sha256)
+    must_hold(store, spool, tmp_path / "archive")
 
 
 def test_the_original_stays_while_somebody_else_needs_it(store, spool, nem12, a_day):
@@ -431,6 +440,7 @@ def test_received_while_it_is_being_removed(store, spool, nem12, a_day):
         states = list(pool.map(one, range(40)))
     assert sorted(states) == ["duplicate"] * 36 + ["loaded"] * 4
     assert spool.usage().files == 0
+    must_hold(store, spool)
 
 
 def test_what_a_crash_left_between_publishing_and_settling_is_finished(
@@ -507,6 +517,7 @@ def test_an_attempt_goes_on_where_the_last_one_stopped(  # noqa: PLR0917 - fixtu
     assert store.files().filter(pl.col("days_stored") == 1).height == 5
     assert open_loads(store) == 0
     assert row(store, number)["attempts"] == 2
+    must_hold(store, spool)
 
 
 def open_loads(store: Store) -> int:
@@ -587,6 +598,7 @@ def test_a_rejected_delivery_tried_again_is_the_same_row(store, spool, nem12, a_
     assert worked(store, spool, number, right).state == "partly_loaded"
     inside = store.deliveries(parent=number)
     assert sorted(inside["state"]) == ["loaded", "rejected"]
+    must_hold(store, spool)
     assert store.readings(NMI).height == 48
 
 
@@ -717,6 +729,7 @@ def test_an_answer_that_cannot_be_written_is_written_later(store, spool, nem12, 
     how.outbox.unlink()
     assert clear_originals(store, spool, how) == 1
     assert len(list(how.outbox.iterdir())) == 2
+    must_hold(store, spool)
     assert not spool.has(receipt.sha256)
     assert clear_originals(store, spool, how) == 0
 
@@ -785,3 +798,4 @@ def test_killed_anywhere_the_next_worker_finishes_it(store, spool, nem12, a_day,
     assert store.files()["days_stored"].sum() == 5
     assert open_loads(store) == 0
     assert spool.has(receipt.sha256) is is_archive
+    must_hold(store, spool)
