@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,8 +12,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from nemflow.intake.spool import Spool
 from nemflow.mdff.generate import generate
 from nemflow.pipeline import load, undo, verifying
+from nemflow.pipeline.delivering import Delivering, process
+from nemflow.pipeline.loading import new_token
+from nemflow.pipeline.receiving import receive
 from nemflow.pipeline.verifying import verify
 from nemflow.store import Store, work
 from nemflow.store.tables import MARKET_OFFSET, delivery, file
@@ -157,3 +163,50 @@ def test_an_original_that_moved_while_it_was_looked_for_is_not_missed(
             "finished_at": datetime.now(MARKET_OFFSET)}  # fmt: skip
     monkeypatch.setattr("time.sleep", lambda _: set_row(store, delivery, number, **done))
     assert broken(store, spool) == []
+
+
+def test_what_went_the_whole_way_verifies(store: Store, tmp_path: Path) -> None:
+    """Received, worked on, settled: good, again, broken, an archive with both, only tried out."""
+    spool = Spool(tmp_path / "spool")
+    good, other = generate(nmis=2, days=2, seed=1), generate(nmis=1, days=2, seed=2)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("new.csv", other)
+        archive.writestr("again.csv", good)
+        archive.writestr(
+            "bad.csv", generate(nmis=1, days=1, seed=4).replace(b"\r\n300,", b"\r\n300,9", 1)
+        )
+    ended = {
+        name: deliver(store, spool, data, name, dry_run=name == "tried.csv")
+        for name, data in (
+            ("good.csv", good),
+            ("again.csv", good),
+            ("renamed.csv", good + b"\r\n"),
+            ("bad.csv", b"no metering file"),
+            ("day.zip", packed.getvalue()),
+            ("tried.csv", generate(nmis=1, days=1, seed=3)),
+        )
+    }
+    assert ended["good.csv"] == "loaded"
+    assert ended["again.csv"] == "duplicate"
+    assert ended["bad.csv"] == "rejected"
+    assert ended["day.zip"] == "partly_loaded"
+    found = verify(store, spool=spool.root, grace=0, drained=True, deep=True)
+    assert found.held, found.promises.filter(~found.promises["held"]).to_dicts()
+    assert sum(found.states.values()) == len(ended)
+    assert found.originals == spool.usage().files, "what is done with is gone"
+
+
+def deliver(store: Store, spool: Spool, data: bytes, name: str, *, dry_run: bool) -> str:
+    """Take bytes in and work on them; the final state."""
+    with spool.landing() as landing:
+        landing.write(data)
+        got = receive(store, spool, landing, name=name, channel="http", dry_run=dry_run)
+    if got.state != "received":
+        return got.state
+    token = new_token()
+    work_on = store.backend.transact(
+        lambda conn: work.claim(conn, store.backend, got.delivery, token, 60)
+    )
+    assert work_on is not None
+    return process(store, spool, got.delivery, token=token, how=Delivering()).state
