@@ -577,6 +577,49 @@ def test_taken_away_between_two_members(store, spool, nem12, a_day, monkeypatch)
     assert store.deliveries(parent=number)["state"].to_list() == ["loaded"] * 3
 
 
+@pytest.mark.parametrize("kind", ["text", "pieces", "archive"])
+def test_workers_that_take_it_from_each_other(  # noqa: PLR0917 - fixtures
+    store, spool, nem12, a_day, monkeypatch, kind
+):
+    """Leases that have run out at once: three workers at the same delivery, each day is in once."""
+    monkeypatch.setattr(loading_work, "BATCH_TEXTS", 1)
+    if kind == "pieces":
+        monkeypatch.setattr(unpack_module, "WHOLE_BYTES", 10)
+    nmis = [f"SASMPL000{n}" for n in range(1, 6)]
+    data = nem12(*(a_day(nmi=nmi) for nmi in nmis))
+    if kind == "archive":
+        data = zipped(**{f"{nmi}_csv": nem12(a_day(nmi=nmi)) for nmi in nmis}, junk_csv=b"junk")
+    number = send(store, spool, "z", data).delivery
+    how = Delivering(lease_seconds=-1, chunk_bytes=1000)
+    taken = []
+
+    def steal(_: int) -> None:
+        for _attempt in range(4):
+            token = new_token()
+            claimed_it = store.backend.transact(
+                lambda conn, token=token: work.claim(
+                    conn, store.backend, number, token, -1, max_attempts=99
+                )
+            )
+            if claimed_it is None:
+                return
+            try:
+                process(store, spool, number, token=token, how=how)
+            except StoreTaken:
+                taken.append(token)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(steal, range(3)))
+    if row(store, number)["state"] not in work.FINAL:
+        worked(store, spool, number)
+    assert store.nmis()["days"].to_list() == [1] * 5
+    assert store.files()["days_stored"].sum() == 5
+    inside = store.deliveries(parent=number, limit=None)
+    assert inside["name"].n_unique() == inside.height == (6 if kind == "archive" else 0)
+    assert open_loads(store) == 0
+    must_hold(store, spool)
+
+
 def test_a_missing_original_is_a_fault_of_ours(store, spool, nem12, a_day):
     """The spool's disk may be away: to be tried again, not the sender's business."""
     receipt = send(store, spool, "a.csv", nem12(a_day()))
