@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -441,6 +442,35 @@ def test_received_while_it_is_being_removed(store, spool, nem12, a_day):
     assert sorted(states) == ["duplicate"] * 36 + ["loaded"] * 4
     assert spool.usage().files == 0
     must_hold(store, spool)
+
+
+def test_the_same_bytes_arrive_at_the_moment_of_removal(store, spool, nem12, a_day, monkeypatch):
+    """They wait for each other: what was answered has its original."""
+    data = nem12(a_day())
+    first = send(store, spool, "a.csv", data)
+    late: list[Receipt] = []
+    real = Spool.delete
+
+    def arrives() -> None:
+        late.append(send(store, spool, "b.csv", data, dry_run=True))
+
+    def slow(self: Spool, sha256: str) -> bool:
+        thread = threading.Thread(target=arrives)
+        thread.start()
+        thread.join(0.4)  # long enough, if nothing holds it back
+        done = real(self, sha256)
+        arriving.append(thread)
+        return done
+
+    arriving: list[threading.Thread] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "delete", slow)
+        worked(store, spool, first.delivery)
+        arriving[0].join()
+    assert late[0].state == "received"
+    assert spool.path(first.sha256).read_bytes() == data
+    assert worked(store, spool, late[0].delivery).state == "duplicate"
+    assert not spool.has(first.sha256)
 
 
 def test_what_a_crash_left_between_publishing_and_settling_is_finished(
