@@ -102,12 +102,12 @@ class Reconciler:
         with self.breaker.guarding():
             forgotten = not any(self._queue.depth().values())
             after = FORGOTTEN_SECONDS if forgotten else RESEND_SECONDS
-            found = self._store.backend.transact(
-                lambda conn: dispatch.due(
-                    conn, self._store.backend,
-                    limit=_AT_ONCE, per_sender=self._rhythm.per_sender, resend_after=after,
-                )
-            )  # fmt: skip
+            found = dispatch.due_now(
+                self._store.backend,
+                limit=_AT_ONCE,
+                per_sender=self._rhythm.per_sender,
+                resend_after=after,
+            )
             for each in found:
                 self._queue.enqueue(each.delivery, each.lane)
         return len(found)

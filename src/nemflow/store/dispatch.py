@@ -97,19 +97,6 @@ def due_now(
     return backend.transact(lambda conn: _tell(conn, backend, places, resend_after))
 
 
-def due(
-    conn: sa.Connection,
-    backend: Backend,
-    *,
-    limit: int = 1000,
-    per_sender: int = 10,
-    resend_after: float = 30.0,
-) -> list[Due]:
-    """As ``due_now``, all of it in a transaction of the caller's."""
-    places = _next(conn, backend, limit=limit, per_sender=per_sender, resend_after=resend_after)
-    return _tell(conn, backend, places, resend_after)
-
-
 def _next(
     conn: sa.Connection, backend: Backend, *, limit: int, per_sender: int, resend_after: float
 ) -> dict[int, int]:
@@ -155,15 +142,6 @@ def _tell(
         mine = [row.id for row in rows]
         conn.execute(sa.update(delivery).where(columns.id.in_(mine)).values(sent_at=now))
     return sorted(found, key=lambda each: (places[each.delivery], each.delivery))
-
-
-def sent(conn: sa.Connection, backend: Backend, number: int) -> None:
-    """The broker was told of a delivery by who received it."""
-    conn.execute(
-        sa.update(delivery)
-        .where(delivery.c.id == number, delivery.c.state.in_(work.WAITING))
-        .values(sent_at=backend.now(conn))
-    )
 
 
 def backlog(conn: sa.Connection, backend: Backend, *, over: float = DRAIN_SECONDS) -> Backlog:
