@@ -270,6 +270,32 @@ def test_bytes_that_are_loaded_are_a_duplicate_with_the_earlier_outcome(desk, pu
     assert desk.left() == []
 
 
+def test_metrics_tell_what_waits(desk) -> None:
+    """Files and bytes by lane, and the spool's."""
+    desk.client.put("/v1/deliveries/a?priority=bulk", content=b"12345")
+    desk.spool.usage()  # counted anew: the service is content with a count of ten seconds ago
+    lines = desk.client.get("/metrics").text.splitlines()
+    assert 'nemflow_backlog_files{lane="bulk"} 1' in lines
+    assert 'nemflow_backlog_bytes{lane="bulk"} 5' in lines
+    assert "nemflow_spool_files 1" in lines
+
+
+def test_the_original_and_the_report_can_be_had(desk) -> None:
+    """The bytes as they came, for download only; the report as JSON and as CSV."""
+    told = desk.client.put("/v1/deliveries/a.csv", content=b"100,NEM12").json()
+    original = desk.client.get(told["href"] + "/original")
+    assert original.content == b"100,NEM12"
+    assert "attachment" in original.headers["content-disposition"]
+    report = desk.client.get(told["href"] + "/report")
+    assert report.json()["delivery"] == told["delivery"]
+    as_csv = desk.client.get(told["href"] + "/report", headers={"Accept": "text/csv"})
+    assert as_csv.text.startswith("delivery,source,state")
+    parquet = desk.client.get(told["href"] + "/report", headers={"Accept": "application/parquet"})
+    assert parquet.status_code == 406
+    desk.spool.delete(sha(b"100,NEM12"))
+    assert desk.client.get(told["href"] + "/original").status_code == 404
+
+
 def test_fifty_at_once_of_the_same_file_are_fifty_deliveries_of_one_original(desk) -> None:
     """Accepted, or told to come again; never an error, never half."""
     desk.limit(uploads=50)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import polars as pl
@@ -50,21 +50,25 @@ ROWS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def chosen(request: Request) -> str:
-    """The form the request asks for; JSON when it does not say. Raises ``Problem`` E-FORM."""
+def chosen(request: Request, among: Collection[str] | None = None) -> str:
+    """The form the request asks for; JSON when it does not say. Raises ``Problem`` E-FORM.
+
+    ``among``: the forms there are; None: all four.
+    """
+    there = _WRITERS.keys() if among is None else among
     given = request.headers.get("accept", "*/*")
     wanted: list[tuple[float, int, str]] = []
     for place, part in enumerate(given.split(",")):
         name, *options = (piece.strip().lower() for piece in part.split(";"))
         weight = _weight(options)
         form = _SAME.get(name, name)
-        if weight > 0 and form in _WRITERS:
+        if weight > 0 and form in there:
             wanted.append((-weight, place, form))
     if not wanted:
         raise Problem(
             "E-FORM",
             f"Nothing of {given!r} can be given.",
-            hint=f"Ask for one of {', '.join(_WRITERS)}.",
+            hint=f"Ask for one of {', '.join(there)}.",
         )
     return min(wanted)[2]
 

@@ -22,18 +22,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 
-from nemflow.errors import UsageError
+from nemflow.errors import NotFound, UsageError
 from nemflow.pipeline.receiving import Receipt, receive
+from nemflow.pipeline.reporting import report_of
 from nemflow.service import forms
 from nemflow.service.auth import Caller, needs
-from nemflow.service.bodies import Body, Digest, Gone, Parts, Refusal, parts_of
+from nemflow.service.bodies import Body, Digest, Gone, Parts, Refusal, named, parts_of
 from nemflow.service.context import Context
 from nemflow.service.intake import Intake
 from nemflow.service.problems import Problem, answer, documented
 from nemflow.service.queries import Given, Number
-from nemflow.store.work import FINAL
+from nemflow.store.work import FINAL, SPOOLED
 
 router = APIRouter(prefix="/v1", tags=["uploads"])
 Uploader = Annotated[Caller, Depends(needs("upload"))]
@@ -52,6 +53,18 @@ _TAKEN: dict[int | str, dict[str, Any]] = {
         "description": "Accepted: safe, and to be loaded. Location says where to ask.",
         **_RECEIPT,
     },
+}
+_REPORT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The report.",
+        "content": {
+            forms.JSON: {"schema": {"type": "object"}},
+            forms.CSV: {"schema": {"type": "string"}},
+        },
+    }
+}
+_ORIGINAL: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Its bytes.", "content": {"application/octet-stream": _BINARY}}
 }
 _ANSWERS = _TAKEN | documented(408, 409, 413, 507)
 
@@ -110,15 +123,54 @@ async def put(
     )
 
 
+Follower = Annotated[Caller, Depends(needs("read", "upload"))]
+
+
 @router.get("/deliveries/{delivery}", responses=documented(404))
-def delivery(
-    given: Given, by: Annotated[Caller, Depends(needs("read", "upload"))], delivery: Number
-) -> Response:
+def delivery(given: Given, by: Follower, delivery: Number) -> Response:
     """One arrival: its state, attempts and counts. A key that may only upload sees its own."""
+    return forms.document(_own(given, by, delivery))
+
+
+@router.get("/deliveries/{delivery}/report", responses=_REPORT | documented(404, 406))
+def report(request: Request, given: Given, by: Follower, delivery: Number) -> Response:
+    """What the sender is told of it, as JSON or CSV: each file, line, rule, and what to mend."""
+    form = forms.chosen(request, (forms.JSON, forms.CSV))
+    _own(given, by, delivery)
+    found = report_of(given.store, delivery)
+    text = found.json() if form == forms.JSON else found.csv()
+    return Response(text, media_type=form, headers={"Vary": "Accept"})
+
+
+@router.get(
+    "/deliveries/{delivery}/original",
+    response_class=FileResponse,
+    responses=_ORIGINAL | documented(404),
+    dependencies=[Depends(needs("read"))],
+)
+def original(given: Given, delivery: Number) -> Response:
+    """The bytes as they were delivered, as long as they lie in the spool."""
+    row = forms.row_of(given.store.delivery(delivery))
+    intake = given.intake
+    if intake is None or row["kept"] != SPOOLED or not intake.spool.has(row["sha256"]):
+        raise NotFound(
+            f"The original of delivery {delivery} is not in the spool.",
+            hint="It is deleted or archived after loading, see spool.keep_after.",
+        )
+    return FileResponse(
+        intake.spool.path(row["sha256"]),
+        media_type="application/octet-stream",
+        filename=named(row["name"]),
+        headers={"X-Content-Type-Options": "nosniff"},
+    )
+
+
+def _own(given: Context, by: Caller, delivery: int) -> dict[str, Any]:
+    """The delivery's row, when this caller may see it."""
     row = forms.row_of(given.store.delivery(delivery))
     if not by.may("read") and row["api_key"] != by.key:
         raise Problem("E-SCOPE", f"The key {by.name} did not bring delivery {delivery}.")
-    return forms.document(row)
+    return row
 
 
 async def _answered(
