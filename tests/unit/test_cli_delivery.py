@@ -141,3 +141,11 @@ def test_keys_are_made_listed_and_revoked(tmp_path, monkeypatch):
     assert "no scope" in run("keys", "add", "other", "--scope", "everything", code=2)
     rows = json.loads(run("keys", "list", "--json"))
     assert [(row["key"], row["state"]) for row in rows] == [(2, "live"), (1, "revoked")]
+
+
+def test_deliveries_are_listed_by_who_sent_them_and_how(arrived):
+    """Filters go together with all others."""
+    told = json.loads(run("deliveries", "--sender", "MDPA", "--channel", "http", "--json"))
+    assert [row["delivery"] for row in told] == [3, 2, 1]
+    assert json.loads(run("deliveries", "--sender", "MDPA", "--channel", "folder", "--json")) == []
+    assert "No deliveries" in run("deliveries", "--sender", "OTHER")

@@ -96,6 +96,13 @@ def deliveries(
     parent: Annotated[
         int | None, typer.Option("--in", help="Only what was inside this delivery.", metavar="ID")
     ] = None,
+    sender: Annotated[
+        str | None, typer.Option("--sender", help="Only from this sender.", metavar="ID")
+    ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option("--channel", help="Only what came this way: cli, http, folder, batch."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many; 0: all.", min=0)] = 50,
     db: DbOption = None,
     as_json: JsonOption = False,
@@ -104,7 +111,9 @@ def deliveries(
     """List what arrived, newest first, and what became of it."""
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
-        rows = store.deliveries(state, parent=parent, limit=limit or None)
+        rows = store.deliveries(
+            state, parent=parent, sender=sender, channel=channel, limit=limit or None
+        )
     out.rows(_DELIVERIES, rows, empty=f"No deliveries. Load some: {again('load PATH', db)}")
     for row in rows.filter(rows["error"].is_not_null()).head(10).iter_rows(named=True):
         out.say(f"{row['delivery']}: {row['error']}", "yellow")
