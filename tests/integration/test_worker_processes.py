@@ -167,9 +167,10 @@ def test_killed_workers_and_a_flushed_broker_lose_nothing(place: Place) -> None:
     assert place.spool.usage().files == 0
 
 
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
 def test_sigterm_hands_back_and_ends_with_0(place: Place, request: pytest.FixtureRequest) -> None:
     """In the middle of a large file: given back within the grace time, uncounted, then loaded."""
-    place = replace(place, environ=place.environ | {"NEMFLOW_WORKER_GRACE_SECONDS": "6"})
+    place = replace(place, environ=place.environ | {"NEMFLOW_WORKER_GRACE_SECONDS": "5"})
     number = place.give(generate(days=30, nmis=20, seed=1), "large.csv")
     slow = place.environ | {"NEMFLOW_FAILPOINTS": "mid-parse=sleep:60"}
     command = [sys.executable, "-m", "nemflow.cli", "worker"]
@@ -189,6 +190,7 @@ def test_sigterm_hands_back_and_ends_with_0(place: Place, request: pytest.Fixtur
             wait_for(lambda: place.states()[number] == "loaded")
 
 
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
 def test_workers_end_with_their_supervisor(place: Place, request: pytest.FixtureRequest) -> None:
     """Also when it is killed: their input ends, and so do they."""
     command = [sys.executable, "-m", "nemflow.cli", "worker", "--supervised"]

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 #: Of the grace time so much is left for handing back what could not be finished.
 HAND_BACK_SECONDS: Final = 5.0
+_JOIN_SECONDS = 5.0
 
 
 class Attempt:
@@ -101,7 +102,7 @@ class Attempt:
             return self._failed(error, claimed.attempt)
         finally:
             self._over.set()
-            heart.join()
+            heart.join(_JOIN_SECONDS)  # it may wait for a database that is away
         return settled.state
 
     def abort(self) -> None:
