@@ -22,6 +22,7 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _LANDING: Final = "landing"
 _UNFINISHED: Final = ".part"
 _LOOK_BYTES: Final = 16 << 20  #: free space is looked at again after so many bytes
-_USAGE_SECONDS: Final = 5.0  #: for so long a count of the whole spool is good enough
+_COUNT_SECONDS: Final = 60.0  #: so often the whole spool is counted again
 _COPY_BYTES: Final = 1 << 20
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -84,7 +85,9 @@ class Spool:
         self.root = Path(root).absolute()
         self.limits = limits or SpoolLimits()
         self._landing = self.root / _LANDING
-        self._counted: tuple[float, Usage] | None = None
+        self._counted_at: float | None = None
+        self._files = self._bytes = 0  #: when it was counted, and what came and went here since
+        self._counting = threading.Lock()
         with _faults(self.root):
             _make_folder(self._landing)
 
@@ -108,10 +111,10 @@ class Spool:
         limits = self.limits
         if more > limits.file_bytes:
             raise too_large(limits.file_bytes)
-        used = self.usage(max_age=_USAGE_SECONDS)
-        if used.bytes + more > limits.total_bytes:
+        self._count_now_and_then()
+        if self._bytes + more > limits.total_bytes:
             raise SpoolFull(
-                f"The spool holds {used.bytes:,} bytes of {limits.total_bytes:,} allowed.",
+                f"The spool holds {self._bytes:,} bytes of {limits.total_bytes:,} allowed.",
                 hint="Wait until what is there is loaded, or raise spool.total_bytes.",
             )
         self.check_disk(more)
@@ -145,10 +148,12 @@ class Spool:
         path = self.path(sha256)
         with _faults(path):
             try:
+                size = path.stat().st_size
                 path.unlink()
             except FileNotFoundError:
                 return False
             _flush_folder(path.parent)
+        self._noted(-1, -size)
         return True
 
     def archive(self, sha256: str, to: str | Path) -> Path:
@@ -192,17 +197,39 @@ class Spool:
         return target
 
     def usage(self, *, max_age: float = 0.0) -> Usage:
-        """How much lies here, counted file by file; ``max_age``: seconds a count may be old."""
-        now = time.monotonic()
-        if self._counted is not None and now - self._counted[0] < max_age:
-            counted = self._counted[1]
-            return Usage(counted.files, counted.bytes, self._free())
+        """How much lies here, counted file by file: seconds, when it is a hundred thousand.
+
+        ``max_age``: so many seconds old a count may be.
+        """
+        at = self._counted_at
+        if at is not None and time.monotonic() - at < max_age:
+            return Usage(self._files, self._bytes, self._free())
         files = total = 0
         for _, size, _ in self._each():
             files, total = files + 1, total + size
-        found = Usage(files, total, self._free())
-        self._counted = now, found
-        return found
+        self._files, self._bytes, self._counted_at = files, total, time.monotonic()
+        return Usage(files, total, self._free())
+
+    def _count_now_and_then(self) -> None:
+        """Have it counted in another thread when that was long ago; nobody waits for it."""
+        at = self._counted_at
+        if at is not None and time.monotonic() - at < _COUNT_SECONDS:
+            return
+        if self._counting.acquire(blocking=False):
+            threading.Thread(target=self._count, name="spool-count", daemon=True).start()
+
+    def _count(self) -> None:
+        try:
+            self.usage()
+        except (OSError, SpoolFault):
+            self._counted_at = time.monotonic()  # whoever writes next is told what is wrong
+        finally:
+            self._counting.release()
+
+    def _noted(self, files: int, size: int) -> None:
+        """So much came, or went."""
+        self._files = max(0, self._files + files)
+        self._bytes = max(0, self._bytes + size)
 
     def originals(self, *, older_than: float = 0.0) -> Iterator[str]:
         """The SHA-256 of every original that has lain here for so many seconds."""
@@ -323,13 +350,16 @@ class Landing:
         self.sync()
         with _faults(target):
             _make_folder(target.parent)
+            was_there = target.exists()
             if self._kept is None:
                 self._path.replace(target)
-            elif not target.exists():
+            elif not was_there:
                 self._copy(target)
             failpoints.reach("spool-renamed")
             _flush_folder(target.parent)
         self._kept = spooled
+        if not was_there:
+            self._spool._noted(1, self.size)
         failpoints.reach("spool-kept")
         return spooled
 
