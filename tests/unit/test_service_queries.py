@@ -254,6 +254,21 @@ def test_keys_and_their_scopes(filled) -> None:
     assert who == ["operator"]
 
 
+def test_the_first_key_closes_the_door_on_loopback_too(monkeypatch) -> None:
+    """Within ten seconds; before that, and without keys, local callers need none."""
+    from nemflow.service import auth
+
+    now, made = [100.0], [False]
+    monkeypatch.setattr(auth.time, "monotonic", lambda: now[0])
+    keyring = Keyring(lambda _: None, needed=False, made=lambda: made[0])
+    now[0] += 11
+    assert keyring.caller(None) is auth.LOCAL
+    made[0] = True
+    now[0] += 11
+    with pytest.raises(auth.Problem):
+        keyring.caller(None)
+
+
 def test_alive_and_ready_are_two_things(filled) -> None:
     """A part that is away turns /readyz red, never /livez."""
     from nemflow.errors import StoreAway

@@ -141,7 +141,7 @@ def _wired(
     limits = chosen.accept_limits
     context = Context(
         store,
-        Keyring(store.check_key, needed=keys),
+        Keyring(store.check_key, needed=keys, made=store.has_keys),
         limits,
         Intake(store, spool, limits, reconciler.wake),
         ready={"queue": jobs.ping, "spool": lambda: spool.check_room(0)},

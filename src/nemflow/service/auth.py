@@ -3,9 +3,9 @@
 Why: loading and undoing change what a retailer bills; reading shows how people live.
 
 Promises: secrets are checked by the store, which keeps hashes only; a key found good is believed
-for ten seconds, so a revoked key stops within that time; without any key the service answers
-loopback callers only, and neither web pages of other origins nor other host names (a page in a
-browser can reach loopback too).
+for ten seconds, so a revoked key stops within that time, and the first key that is made is needed
+within that time; without any key the service answers loopback callers only, and neither web pages
+of other origins nor other host names (a page in a browser can reach loopback too).
 
 Look next: ``nemflow keys``; ``nemflow.store`` for how keys are kept.
 """
@@ -67,18 +67,27 @@ class Keyring:
 
     Args:
         check: a secret's key, or None when it is wrong, revoked or expired; asks the store.
-        needed: False only on loopback and while there are no keys.
+        needed: whether a caller without a key is refused; False only on loopback.
+        made: whether there are keys by now; then they are needed from here on, on loopback too.
     """
 
-    def __init__(self, check: Callable[[str], Key | None], *, needed: bool) -> None:
+    def __init__(
+        self,
+        check: Callable[[str], Key | None],
+        *,
+        needed: bool,
+        made: Callable[[], bool] | None = None,
+    ) -> None:
         self._check = check
+        self._made = made
+        self._looked = time.monotonic()
         self.needed = needed
         self._believed: dict[bytes, tuple[float, Caller]] = {}
 
     def caller(self, secret: str | None) -> Caller:
         """Who has this secret. Raises ``Problem`` E-KEY when nobody has."""
         if secret is None:
-            if self.needed:
+            if self._needed():
                 raise _refused("Give an API key: Authorization: Bearer <key>.")
             return LOCAL
         digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
@@ -95,6 +104,13 @@ class Keyring:
             self._believed.clear()
         self._believed[digest] = (now + _BELIEVED_SECONDS, found)
         return found
+
+    def _needed(self) -> bool:
+        """Looks every ten seconds whether the first key was made meanwhile."""
+        now = time.monotonic()
+        if not self.needed and self._made is not None and now - self._looked > _BELIEVED_SECONDS:
+            self.needed, self._looked = self._made(), now
+        return self.needed
 
 
 def needs(*scopes: str) -> Callable[[Request], Caller]:

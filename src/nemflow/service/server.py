@@ -40,7 +40,7 @@ class Part:
     """Something that runs beside the application in its own thread."""
 
     name: str
-    run: Callable[[], None]  #: blocks until stopped
+    run: Callable[[], object]  #: blocks until stopped
     stop: Callable[[], None]  #: returns at once; may be called twice and from a signal handler
 
 
