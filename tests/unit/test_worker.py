@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from nemflow.errors import BrokerAway, DataError, SpoolFault, StoreAway, StoreFull
+from nemflow.events import Progress
 from nemflow.intake.spool import Spool
 from nemflow.jobs import JobQueue, open_queue
 from nemflow.jobs import attempt as attempts
@@ -203,6 +205,32 @@ def test_told_to_stop_it_hands_back(
         wait_for(lambda: row(store, number).state == "queued")
     assert row(store, number).attempts == 0
     go_on.set()
+
+
+def test_progress_is_told_and_the_lease_renewed(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes, days and percent can be seen while it is worked on, past the first lease."""
+    number = given(store, spool, generate(days=1))
+    seen: list[sa.Row[tuple[object, ...]]] = []
+
+    def long(*_: object, beat: Callable[[Progress], bool], **__: object) -> None:
+        for step in range(1, 5):
+            assert beat(Progress("day.csv", 0, 10 * step, 25 * step, 100))
+            time.sleep(0.8)
+        rival = store.backend.transact(
+            lambda conn: work.claim(conn, store.backend, number, "rival:1:a", 60)
+        )
+        assert rival is None
+        seen.append(row(store, number))
+        raise OSError("enough")
+
+    monkeypatch.setattr(attempts.delivering, "process", long)
+    working = dataclasses.replace(QUICK, lease_seconds=2)
+    assert Attempt(store, spool, number, Delivering(), working).run() == "waiting_retry"
+    told = json.loads(str(seen[0].progress))
+    assert told["percent"] in (75, 100)
+    assert told["bytes_total"] == 100
 
 
 def test_work_that_does_not_move_loses_its_lease(

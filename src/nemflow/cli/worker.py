@@ -73,6 +73,7 @@ def worker(
             hint="Set queue.url to a Redis or RabbitMQ; nemflow serve works by itself without.",
         )
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # dramatiq says it too, in one line
     if processes > 1:
         _supervise(chosen, processes)
         return
