@@ -30,23 +30,23 @@ SOURCE = REPO / "src" / "nemflow"
 # room | rooms it may import | packages it may use beside the standard library; with a "?": extras
 # and heavy ones, which may be imported only where they are used, never at the top of a module
 ARROWS = """
-door      | errors library mdff intake                 |
-_version  |                                            |
-errors    |                                            |
-failpoints |                                           |
-events    | errors                                     |
-mdff      | errors                                     | polars pandas? pyarrow?
-intake    | errors failpoints                          |
-store     | errors events failpoints mdff  | polars sqlalchemy alembic psycopg numpy stamina
-library   | errors mdff intake                         | polars
-pipeline  | errors events failpoints mdff intake store library | polars sqlalchemy
-jobs      | errors events failpoints mdff intake store pipeline | dramatiq redis pika pybreaker sqlalchemy
-telemetry | errors events                              | prometheus_client opentelemetry structlog
-settings  | errors mdff intake store pipeline jobs     |
-service   | *                                          | fastapi starlette pydantic uvicorn polars python_multipart
-console   | *                                          | fastapi starlette pydantic jinja2
-app       | *                                          | polars
-cli       | *                                          | typer click rich polars plotext sqlalchemy httpx
+door | errors library mdff intake |
+_version |  |
+errors |  |
+failpoints |  |
+events | errors |
+mdff | errors | polars pandas? pyarrow?
+intake | errors failpoints |
+store | errors events failpoints mdff | polars sqlalchemy alembic psycopg numpy stamina
+library | errors mdff intake | polars
+pipeline | errors events failpoints mdff intake store library | polars sqlalchemy
+jobs | errors events mdff intake store pipeline | dramatiq redis pika pybreaker sqlalchemy
+telemetry | errors events | prometheus_client opentelemetry structlog
+settings | errors mdff intake store pipeline jobs |
+service | * | fastapi starlette pydantic uvicorn polars python_multipart
+console | * | fastapi starlette pydantic jinja2
+app | * | polars
+cli | * | typer click rich polars plotext sqlalchemy httpx
 """
 
 # These may know everything; nothing below may know them.
