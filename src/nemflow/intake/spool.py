@@ -408,8 +408,8 @@ def _locked_file(folder: Path) -> tuple[Path, IO[bytes]]:
     while True:
         path = folder / f"{uuid.uuid4().hex}{_UNFINISHED}"
         file = path.open("x+b")
-        _lock(file)
-        if path.exists():  # or ``tidy`` was there between the two
+        # ``tidy`` may be there between the two: then it has the lock, or the file is gone
+        if _lock(file) and path.exists():
             return path, file
         file.close()
 
