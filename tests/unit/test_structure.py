@@ -36,15 +36,16 @@ errors |  |
 failpoints |  |
 events | errors |
 mdff | errors | polars pandas? pyarrow?
-intake | errors failpoints |
+intake | errors failpoints | watchfiles?
 store | errors events failpoints mdff | polars sqlalchemy alembic psycopg numpy stamina
 library | errors mdff intake | polars
 pipeline | errors events failpoints mdff intake store library | polars sqlalchemy
-jobs | errors events mdff intake store pipeline | dramatiq redis pika pybreaker sqlalchemy
+jobs | errors events failpoints mdff intake store pipeline | dramatiq redis pika pybreaker \
+sqlalchemy croniter
 telemetry | errors events | prometheus_client opentelemetry structlog
 settings | errors mdff intake store pipeline jobs |
-service | * | fastapi starlette pydantic uvicorn polars python_multipart
-console | * | fastapi starlette pydantic jinja2
+service | * | fastapi starlette pydantic uvicorn polars python_multipart limits httpx standardwebhooks
+console | * | fastapi starlette nicegui polars
 app | * | polars
 cli | * | typer click rich polars plotext sqlalchemy httpx
 """
