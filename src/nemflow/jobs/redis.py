@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 import redis
 from dramatiq.brokers.redis import RedisBroker
@@ -63,7 +63,8 @@ class RedisQueue(BrokeredQueue):
             ) from error
 
     def _waiting(self, name: str) -> int:
-        return int(self._client.llen(f"{self._namespace}:{name}"))
+        # redis types its answers for async clients too; this one answers at once
+        return cast("int", self._client.llen(f"{self._namespace}:{name}"))
 
     def ping(self) -> None:
         """Return when Redis answers. Raises BrokerAway when it does not."""
