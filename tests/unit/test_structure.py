@@ -44,7 +44,8 @@ jobs | errors events failpoints mdff intake store pipeline | dramatiq redis pika
 sqlalchemy croniter
 telemetry | errors events | prometheus_client opentelemetry structlog
 settings | errors mdff intake store pipeline jobs |
-service | * | fastapi starlette pydantic uvicorn polars python_multipart limits httpx standardwebhooks
+service | * | fastapi starlette pydantic uvicorn polars python_multipart limits \
+httpx standardwebhooks
 console | * | fastapi starlette nicegui polars
 app | * | polars
 cli | * | typer click rich polars plotext sqlalchemy httpx

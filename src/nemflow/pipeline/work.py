@@ -25,6 +25,7 @@ from nemflow.intake.archive import Limits
 from nemflow.mdff.asexml import XmlLimits
 from nemflow.mdff.reader import Parser
 from nemflow.pipeline.batch import Batch, load_batch, parse_batch
+from nemflow.pipeline.garbage import seldom
 from nemflow.pipeline.large import load_large
 from nemflow.pipeline.run import Run
 from nemflow.pipeline.unpack import Item, unpacked
@@ -103,7 +104,8 @@ def load_given(
     items = unpacked(given, how.limits, how.xml_limits, most_whole=how.chunk_bytes)
     if taken_up is not None:
         items = (item for item in items if not run.stands(item))
-    _work(run, items, how.batch_bytes)
+    with seldom():
+        _work(run, items, how.batch_bytes)
     run.close_containers()
     return run.outcomes
 
