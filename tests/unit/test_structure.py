@@ -27,6 +27,8 @@ SOURCE = REPO / "src" / "nemflow"
 
 # psycopg, numpy and stamina belong to the postgres extra; that the core does without them is
 # shown by tests/acceptance/test_wheel.py.
+# simulating is a client of the service: it makes files and asks over HTTP, and knows no store,
+# so that what it proves is what any client would see.
 # room | rooms it may import | packages it may use beside the standard library; with a "?": extras
 # and heavy ones, which may be imported only where they are used, never at the top of a module
 ARROWS = """
@@ -42,6 +44,7 @@ library | errors mdff intake | polars
 pipeline | errors events failpoints mdff intake store library | polars sqlalchemy
 jobs | errors events failpoints mdff intake store pipeline | dramatiq redis pika pybreaker \
 sqlalchemy croniter
+simulating | errors mdff | polars httpx?
 telemetry | errors events | prometheus_client opentelemetry structlog
 settings | errors mdff intake store pipeline jobs |
 service | * | fastapi starlette pydantic uvicorn polars python_multipart limits \

@@ -70,6 +70,34 @@ def progress_bar(
         yield advance
 
 
+@contextmanager
+def count_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for the block; call what it yields with what is being done, how many, of how many.
+
+    May be called from several threads.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _doing, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, markup=False, highlight=False),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("")
+        yield lambda doing, done, total: bar.update(
+            task, description=doing, completed=done, total=total
+        )
+
+
 def _tail(source: str) -> str:
     """The end of a long name, which tells files apart."""
     text = printable(source)

@@ -36,6 +36,7 @@ from nemflow.cli import (
     repair,
     review,
     serving,
+    simulating,
     submitting,
     upkeep,
 )
@@ -116,6 +117,7 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
         serving.serve,
         worker,
         submitting.submit,
+        simulating.simulate,
         delivery.delivery,
         delivery.dead,
         delivery.verify,

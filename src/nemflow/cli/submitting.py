@@ -94,7 +94,7 @@ def submit(
     until = time.monotonic() + patience
     try:
         with httpx.Client(
-            base_url=server.rstrip("/"), headers=_key(), timeout=httpx.Timeout(60, connect=10)
+            base_url=server.rstrip("/"), headers=key_header(), timeout=httpx.Timeout(60, connect=10)
         ) as client:
             total = sum(path.stat().st_size for path in paths)
             with progress_bar("Sending", total) as tell:
@@ -210,7 +210,7 @@ def _problem(answer: httpx.Response) -> str:
         return f"The service answers {answer.status_code}."
 
 
-def _key() -> dict[str, str]:
+def key_header() -> dict[str, str]:
     """The API key, from NEMFLOW_API_KEY or the file that NEMFLOW_API_KEY_FILE names."""
     secret = os.environ.get("NEMFLOW_API_KEY", "").strip()
     named = os.environ.get("NEMFLOW_API_KEY_FILE")
