@@ -15,7 +15,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from nemflow import settings
 from nemflow.mdff import codes, layout, rules
+from nemflow.settings.features import FEATURES
 
 DOCS = Path(__file__).resolve().parent
 _NOTICE = "<!-- Written by docs/build.py from the code. Do not edit; run `make docs`. -->"
@@ -343,6 +345,102 @@ def _command(name: str, command: Any) -> list[str]:
     ]
 
 
+_SETTINGS_INTRO = """\
+What can be set, and where. Every source is optional; a later one wins, key by key:
+
+1. `nemflow.toml` in the current folder, or the file named by `--config` or `NEMFLOW_CONFIG`;
+2. the file's overlay of the chosen [environment](#environments);
+3. the environment variables, `NEMFLOW_…`, and the [secret files](#secrets) they name;
+4. the command line (`--db`, `--profile`, ...).
+
+An unknown key is an error that names the nearest known one, in the file, in every overlay and in
+the variables. `nemflow config show` prints every value, where it came from and what it means
+(`nemflow config show pool` one table of them, `--changed` only what is not as it comes, `--json`
+and `--csv` for programs); passwords and keys are masked. `nemflow config check` reads all sources,
+opens nothing, and ends with 2 when something is wrong: run it before a restart.
+
+```toml
+# nemflow.toml
+db = "sqlite:///data/meters.db"
+profile = "b2b"
+value_limits = { "E1 kWh" = 50, "* V" = 300 }
+
+[limits]
+members = 20_000
+total_bytes = "4 GiB"
+```"""
+_SETTINGS_ENVIRONMENTS = """\
+The same file serves several environments: what differs stands in a table of its name, and
+`--environment`, `NEMFLOW_ENVIRONMENT` or `environment = "…"` in the file chooses one.
+
+```toml
+db = "sqlite:///nemflow.db"
+
+[environments.dev]
+
+[environments.staging]
+db = "postgresql:///meters_staging"
+queue.prefix = "nemflow_staging"
+
+[environments.production]
+db = "postgresql://nemflow@db.example/meters"
+queue.url = "redis://queue.example:6379/0"
+[environments.production.worker]
+threads = 2
+```
+
+A file with such tables knows exactly the names it has tables for (an empty table is a name too);
+a file without knows `dev`, `staging` and `production`. Any other name is an error, so a slip never
+means the settings of another environment. Every overlay is read and checked, in use or not."""
+_SETTINGS_SECRETS = """\
+Every variable has a twin with `_FILE` behind it that names a file holding the value in one line:
+`NEMFLOW_DB_FILE=/run/secrets/db_url`, `NEMFLOW_QUEUE_URL_FILE`. The line end is not part of it. The
+value and its file at the same time are an error, and so is a file that is missing, empty or
+unreadable: a store nobody meant must not be opened instead. Containers' secrets and systemd's
+`LoadCredential` both give such files."""
+_SETTINGS_FEATURES = """\
+Every way in and every optional part is a switch of the table `features`. A part that must be told
+something first is on as soon as it is told; `nemflow serve` prints what is on, and what is off and
+why."""
+_SETTINGS_OTHERS = (
+    ("NEMFLOW_API_KEY", "The API key that `nemflow submit` sends."),
+    ("NEMFLOW_API_KEY_FILE", "A file that holds it instead."),
+    ("NEMFLOW_CONFIG", "The settings file to read, unless `--config` names one."),
+    ("NEMFLOW_DEBUG", "`1` prints the traceback of a fault, for a report to us."),
+)
+
+
+def settings_page() -> str:
+    """Every setting: key, variable, default, meaning, and an example of each."""
+    known = settings.catalogue()
+    return page(
+        "Settings",
+        _SETTINGS_INTRO,
+        "## Environments",
+        _SETTINGS_ENVIRONMENTS,
+        "## Secrets",
+        _SETTINGS_SECRETS,
+        "## What can be switched off",
+        _SETTINGS_FEATURES,
+        table(
+            ("switch", "what it is", "needs"),
+            ((f"`{f.key}`", f.what, f"`{f.needs}`" if f.needs else "") for f in FEATURES),
+        ),
+        "## What there is",
+        table(
+            ("key", "variable", "default", "what it does"),
+            ((f"`{s.key}`", f"`{s.env}`", s.default, s.what) for s in known),
+        ),
+        "Sizes may be written as text with a unit: B, kB, MB, GB, KiB, MiB, GiB.",
+        "## An example of each",
+        "```toml\n" + "\n".join(s.example for s in known) + "\n```",
+        'In a variable value limits are written `NEMFLOW_VALUE_LIMITS="E1 kWh=50, * V=300"`, and '
+        "switches true or false, yes or no, on or off, 1 or 0.",
+        "## Variables that are no settings",
+        table(("variable", "what it does"), ((f"`{n}`", text) for n, text in _SETTINGS_OTHERS)),
+    )
+
+
 #: Every generated page: file name below docs/, and the function that writes its text.
 #: A function that returns None has nothing to write yet.
 PAGES: list[tuple[str, Callable[[], str | None]]] = [
@@ -351,6 +449,7 @@ PAGES: list[tuple[str, Callable[[], str | None]]] = [
     ("codes.md", codes_page),
     ("records.md", records_page),
     ("cli.md", cli_page),
+    ("settings.md", settings_page),
 ]
 
 

@@ -15,9 +15,9 @@ from nemflow import __version__, errors
 from nemflow.cli import app, faults
 
 EXPECTED = {
-    "changes", "check", "consumers", "convert", "coverage", "db", "dead", "deliveries", "delivery",
-    "demo", "doctor", "explain", "export", "feed", "file", "files", "generate", "keys", "load",
-    "nmi", "nmis", "quarantine", "readings", "redo", "replay", "review", "serve", "show",
+    "changes", "check", "config", "consumers", "convert", "coverage", "db", "dead", "deliveries",
+    "delivery", "demo", "doctor", "explain", "export", "feed", "file", "files", "generate", "keys",
+    "load", "nmi", "nmis", "quarantine", "readings", "redo", "replay", "review", "serve", "show",
     "simulate", "submit", "undo", "verify", "versions", "worker",
 }  # fmt: skip
 ROOT = typer.main.get_command(app)

@@ -318,3 +318,14 @@ def test_the_docs_and_every_code_are_there(ask) -> None:
     page = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
     assert [code for code in KINDS if f"`{code}`" not in page] == []
     assert [path for path in paths if f"`{path}`" not in page] == []
+
+
+def test_what_is_switched_off_is_not_there(filled) -> None:
+    """Uploads, metrics and docs by their switches; everything else answers."""
+    bare = Context(filled, Keyring(lambda _: None, needed=False), features=frozenset())
+    with served(bare) as url, httpx.Client(base_url=url) as client:
+        for path in ("/docs", "/openapi.json", "/metrics"):
+            assert client.get(path).json()["code"] == "E-ROUTE"
+        assert client.put("/v1/deliveries/x", content=b"x").json()["code"] == "E-ROUTE"
+        assert client.get("/livez").status_code == 200
+        assert client.get("/v1/nmis").status_code == 200

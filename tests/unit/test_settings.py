@@ -13,7 +13,7 @@ from nemflow.errors import UsageError
 from nemflow.intake.archive import Limits
 from nemflow.mdff.asexml import XmlLimits
 from nemflow.pipeline.sizing import Sizes
-from nemflow.settings import load_settings
+from nemflow.settings import features, load_settings
 from nemflow.store.backends.pool import Pool
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
@@ -52,7 +52,7 @@ def test_later_sources_win_key_by_key(empty_folder) -> None:
     assert found.origin == {
         "db": "command line",
         "profile": "nemflow.toml",
-        "limits.depth": "environment",
+        "limits.depth": "environment NEMFLOW_LIMITS_DEPTH",
     }
 
 
@@ -179,3 +179,156 @@ def test_every_setting_is_documented(setting: settings.Setting) -> None:
     text = DOCS.read_text(encoding="utf-8")
     for part in (setting.key, setting.env, setting.what, setting.default, setting.example):
         assert part in text, part
+
+
+# --- environments ---------------------------------------------------------------------------
+
+OVERLAID = """
+db = "base.db"
+pool.size = 3
+[environments.dev]
+[environments.staging]
+db = "staging.db"
+features.metrics = false
+"""
+
+
+def test_an_environments_overlay_lies_over_the_file_and_below_the_variables(empty_folder) -> None:
+    """Key by key; the origin names the overlay; another environment leaves the file as it is."""
+    write(empty_folder, OVERLAID)
+    found = load_settings(environ={}, given={"environment": "staging"})
+    assert (found.environment, found.db, found.pool.size) == ("staging", "staging.db", 3)
+    assert found.origin["db"] == "nemflow.toml [environments.staging]"
+    assert not found.on("metrics")
+    env = {"NEMFLOW_ENVIRONMENT": "staging", "NEMFLOW_DB": "env.db"}
+    assert load_settings(environ=env).db == "env.db"
+    plain = load_settings(environ={"NEMFLOW_ENVIRONMENT": "dev"})
+    assert (plain.db, plain.on("metrics")) == ("base.db", True)
+    assert load_settings(environ={}).environment is None
+
+
+def test_the_file_may_name_its_environment_and_later_sources_win(empty_folder) -> None:
+    """Environment in the file, then the variable, then the option."""
+    write(empty_folder, 'environment = "staging"\n' + OVERLAID)
+    assert load_settings(environ={}).db == "staging.db"
+    env = {"NEMFLOW_ENVIRONMENT": "dev"}
+    assert load_settings(environ=env).environment == "dev"
+    assert load_settings(environ=env, given={"environment": "staging"}).environment == "staging"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        (OVERLAID, "stagging", ["stagging", "Did you mean staging?"]),
+        (OVERLAID, "production", ["production", "an empty [environments.production]"]),
+        ("", "prodction", ["Did you mean production?"]),
+        ('[environments.dev]\nenvironment = "dev"\n', "dev", ["names no environment"]),
+        ("environments = 3\n", "dev", ["must be tables"]),
+        ('environment = ""\n', None, ["environment", "text"]),
+    ],
+)
+def test_a_wrong_environment_is_an_error_with_the_next_step(empty_folder, text, name, said) -> None:
+    """A mistyped name never means the settings of another environment."""
+    write(empty_folder, text)
+    with pytest.raises(UsageError) as caught:
+        load_settings(environ={}, given={"environment": name})
+    for part in said:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["pool.sise = 3", 'pool.size = "many"'])
+def test_a_slip_in_an_overlay_that_is_not_in_use_is_told_as_well(empty_folder, line) -> None:
+    """Production's overlay is read on the laptop too, before it is needed at night."""
+    write(empty_folder, f"[environments.dev]\n[environments.production]\n{line}\n")
+    with pytest.raises(UsageError, match=r"pool\.si.e.*environments\.production"):
+        load_settings(environ={"NEMFLOW_ENVIRONMENT": "dev"})
+
+
+def test_the_three_usual_names_need_no_overlay() -> None:
+    """Without a file, or without overlays in it."""
+    for name in ("dev", "staging", "production"):
+        assert load_settings(environ={"NEMFLOW_ENVIRONMENT": name}).environment == name
+
+
+# --- secret files ---------------------------------------------------------------------------
+
+
+def test_any_setting_may_come_from_a_file(tmp_path) -> None:
+    """Its line end is not part of it; the origin names file and variable, not the value."""
+    secret = tmp_path / "db_url"
+    secret.write_text("postgresql://meters:pa ss@db/meters \r\n", encoding="utf-8")
+    number = tmp_path / "size"
+    number.write_text("9\n", encoding="utf-8")
+    env = {"NEMFLOW_DB_FILE": str(secret), "NEMFLOW_POOL_SIZE_FILE": str(number)}
+    found = load_settings(environ=env)
+    assert (found.db, found.pool.size) == ("postgresql://meters:pa ss@db/meters", 9)
+    assert found.origin["db"] == f"{secret} (NEMFLOW_DB_FILE)"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot be read"), (b"", "one line"), (b"a\nb\n", "one line"), (b"\xff", "no text")],
+)
+def test_a_secret_file_that_holds_no_value_is_an_error(tmp_path, content, said) -> None:
+    """Never taken as not set: the defaults would be another store."""
+    secret = tmp_path / "db_url"
+    if content is not None:
+        secret.write_bytes(content)
+    with pytest.raises(UsageError, match=said) as caught:
+        load_settings(environ={"NEMFLOW_DB_FILE": str(secret)})
+    assert "NEMFLOW_DB_FILE" in str(caught.value)
+
+
+def test_a_value_and_its_file_exclude_each_other(tmp_path) -> None:
+    """Nobody has to know which of two secrets wins."""
+    secret = tmp_path / "x"
+    secret.write_text("a.db", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"Both NEMFLOW_DB and NEMFLOW_DB_FILE"):
+        load_settings(environ={"NEMFLOW_DB": "b.db", "NEMFLOW_DB_FILE": str(secret)})
+
+
+def test_a_mistyped_variable_of_a_file_is_an_error() -> None:
+    """Its suggestion is the setting."""
+    with pytest.raises(UsageError, match="NEMFLOW_QUEUE_URL"):
+        load_settings(environ={"NEMFLOW_QUEU_URL_FILE": "x"})
+
+
+def test_no_setting_looks_like_the_file_of_another() -> None:
+    """So that NEMFLOW_X_FILE means one thing."""
+    names = {setting.env for setting in settings.catalogue()}
+    assert [name for name in names if name + "_FILE" in names] == []
+
+
+# --- features -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "on"), [("true", True), ("off", False), ("0", False), ("Yes", True)]
+)
+def test_features_are_switched_by_words(written, on) -> None:
+    """In the environment as people write yes and no."""
+    found = load_settings(environ={"NEMFLOW_FEATURES_METRICS": written})
+    assert found.on("metrics") is on
+    assert (found.why_off("metrics") is None) is on
+
+
+def test_a_feature_that_is_neither_on_nor_off_is_an_error() -> None:
+    """``2`` or ``maybe`` is a slip."""
+    with pytest.raises(UsageError, match=r"features\.metrics .*true or false"):
+        load_settings(environ={"NEMFLOW_FEATURES_METRICS": "2"})
+
+
+def test_a_feature_that_needs_a_setting_is_off_without_it(monkeypatch) -> None:
+    """And says which; with it, it is on."""
+    part = features.Feature("metrics", "x", needs="spool.archive")
+    monkeypatch.setattr(settings, "FEATURES", (part,))
+    assert load_settings(environ={}).why_off("metrics") == "spool.archive is not set"
+    assert load_settings(environ={"NEMFLOW_SPOOL_ARCHIVE": "x"}).on("metrics")
+
+
+def test_every_feature_names_a_setting_that_is_there() -> None:
+    """What a part needs can be set."""
+    keys = {setting.key for setting in settings.catalogue()}
+    for feature in features.FEATURES:
+        assert feature.key in keys
+        assert feature.needs is None or feature.needs in keys

@@ -73,8 +73,8 @@ def _lines(ctx: typer.Context, db: str | None) -> Iterator[Line]:
     where = str(chosen.file) if chosen.file else "none (defaults)"
     yield _line("ok", "settings file", where)
     for key, origin in sorted(chosen.origin.items()):
-        if origin != str(chosen.file):
-            yield _line("ok", f"setting {key}", f"from the {origin}")
+        if chosen.file is None or not origin.startswith(str(chosen.file)):
+            yield _line("ok", f"setting {key}", f"from {origin}")
     yield from _memory(chosen)
     yield from _store(chosen)
 

@@ -8,7 +8,11 @@ Look next: :func:`nemflow.store.open_store`, which opens what is named.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+#: Parts of a URL's query that are secrets.
+_SECRETS = re.compile(r"(?i)([?&][^=&]*(?:password|secret|token|key)=)[^&]*")
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -22,9 +26,11 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def without_password(url: str) -> str:
-    """The URL with ``***`` in place of a password."""
+    """The URL with ``***`` in place of a password, also of one in its query."""
     scheme, found, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    if not found or not at:
+    if not found:
         return url
-    return f"{scheme}://{login.partition(':')[0]}:***@{place}"
+    login, at, place = rest.rpartition("@")
+    if at:
+        rest = f"{login.partition(':')[0]}:***@{place}"
+    return f"{scheme}://" + _SECRETS.sub(r"\1***", rest)

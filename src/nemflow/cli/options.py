@@ -36,6 +36,8 @@ ProfileOption = Annotated[
 ]
 #: So many ids one option may name: a slip of the finger does no more.
 _MOST = 100_000
+#: Where ``--environment`` is kept for the command that follows.
+ENVIRONMENT = "nemflow.environment"
 MARKET_OFFSET = timezone(timedelta(hours=10))
 
 
@@ -44,6 +46,7 @@ def settings(ctx: typer.Context, **given: Any) -> Settings:
     from nemflow.settings import load_settings
 
     config = ctx.find_root().obj
+    given["environment"] = ctx.meta.get(ENVIRONMENT)
     return load_settings(config=config if isinstance(config, Path) else None, given=given)
 
 

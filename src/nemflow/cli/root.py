@@ -41,8 +41,10 @@ from nemflow.cli import (
     upkeep,
 )
 from nemflow.cli.checking import check
+from nemflow.cli.config import config
 from nemflow.cli.convert import convert
 from nemflow.cli.keys import keys
+from nemflow.cli.options import ENVIRONMENT
 from nemflow.cli.show import show
 from nemflow.cli.worker import worker
 
@@ -96,6 +98,12 @@ def root(
         Path | None,
         typer.Option("--config", help="Settings file; default ./nemflow.toml.", metavar="FILE"),
     ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--environment", help="dev, staging, production: its overlay.", metavar="NAME"
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -103,8 +111,9 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Keep the settings file that was named for the command that follows."""
+    """Keep the settings file and the environment that were named for the command that follows."""
     ctx.obj = config
+    ctx.meta[ENVIRONMENT] = environment
 
 
 _COMMANDS: dict[str, list[Callable[..., None]]] = {
@@ -128,6 +137,7 @@ for _heading, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_heading)(_command)
 app.add_typer(keys, rich_help_panel="Run the service")
+app.add_typer(config, rich_help_panel="Learn more")
 app.add_typer(upkeep.db, rich_help_panel="Put things right")
 
 

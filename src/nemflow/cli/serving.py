@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,15 +87,18 @@ def serve(
         context, parts, grace = _wired(opened, ctx, chosen, store, keys=keys, workers=workers)
         place = f"[{address}]" if ":" in address else address
         url = f"http://{place}:{on.getsockname()[1]}"
+        docs = chosen.on("docs")
 
         def said() -> None:
-            typer.echo(f"nemflow serves {url}  (docs: {url}/docs)")
+            typer.echo(f"nemflow serves {url}" + (f"  (docs: {url}/docs)" if docs else ""))
             typer.echo(f"  store {without_password(chosen.db)}")
             typer.echo(
                 "  API keys are needed."
                 if keys
                 else "  Only this machine is answered; for others: nemflow keys add NAME"
             )
+            for line in _parts_said(chosen):
+                typer.echo(f"  {line}")
             sys.stdout.flush()
 
         server.run(context, on, parts, grace=grace, said=said)
@@ -119,6 +123,7 @@ def _wired(
     from nemflow.service.context import Context
     from nemflow.service.intake import Intake
     from nemflow.service.server import Part
+    from nemflow.settings.features import FEATURES
 
     spool, how, jobs = app.spool_of(chosen), app.delivering_of(chosen), app.queue_of(chosen)
     opened.callback(jobs.close)
@@ -147,17 +152,37 @@ def _wired(
         ready={"queue": jobs.ping, "spool": lambda: spool.check_room(0)},
         participant=chosen.participant,
         review_after=chosen.review_after,
+        features=frozenset(each.name for each in FEATURES if chosen.on(each.name)),
     )
     return context, parts, float(working.grace_seconds)
 
 
+def _parts_said(chosen: Settings) -> Iterator[str]:
+    """What of the optional parts is on, and what is off and why."""
+    from nemflow.settings.features import FEATURES
+
+    off = {each.name: why for each in FEATURES if (why := chosen.why_off(each.name))}
+    yield "on: " + (", ".join(each.name for each in FEATURES if each.name not in off) or "nothing")
+    for name, why in off.items():
+        yield f"off: {name} ({why})"
+
+
 def _hand_down(chosen: Settings) -> None:
-    """What was said on the command line, to the worker processes; passwords stay off theirs."""
-    os.environ["NEMFLOW_DB"] = chosen.db
-    for key in ("queue.url", "spool.folder"):
-        value = chosen.text(key)
-        if value is not None:
-            os.environ["NEMFLOW_" + key.replace(".", "_").upper()] = value
+    """What was said on the command line, to the worker processes.
+
+    Passwords stay off theirs, and what came from the file, a variable or a secret file they read
+    there themselves: a secret that was in no environment gets into none.
+    """
+    from nemflow.settings import catalogue
+    from nemflow.settings.sources import COMMAND_LINE, FROM_FILE
+
+    for setting in catalogue():
+        if chosen.origin.get(setting.key) == COMMAND_LINE:
+            said = {"db": chosen.db, "environment": chosen.environment}.get(setting.key)
+            value = said or chosen.text(setting.key)
+            if value is not None:
+                os.environ[setting.env] = value
+                os.environ.pop(setting.env + FROM_FILE, None)
 
 
 def _opened(opened: ExitStack, chosen: Settings, pool: Pool) -> Store:

@@ -38,11 +38,15 @@ def create(context: Context) -> FastAPI:
         title="nemflow",
         version=__version__,
         description=_ABOUT,
+        docs_url="/docs" if "docs" in context.features else None,
+        openapi_url="/openapi.json" if "docs" in context.features else None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.context = context
     app.state.stopping = threading.Event()
+    if "metrics" in context.features:
+        app.include_router(health.measured)
     for router in (health.router, queries.router, acts.router, stream.router, uploads.router):
         app.include_router(router)
     problems.install(app)

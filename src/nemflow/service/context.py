@@ -33,5 +33,7 @@ class Context:
     hook: Hook | None = None  #: called with events of undo, redo and replay
     #: name -> raises a ``NemflowError`` when that part cannot work now; for /readyz
     ready: dict[str, Callable[[], None]] = field(default_factory=dict)
+    #: optional parts of the API that are on; see nemflow.settings.features
+    features: frozenset[str] = frozenset({"uploads", "metrics", "docs"})
     participant: str | None = None
     review_after: int = 140

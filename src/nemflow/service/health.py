@@ -24,6 +24,7 @@ from nemflow.service.context import Context
 from nemflow.service.problems import documented
 
 router = APIRouter(tags=["health"])
+measured = APIRouter(tags=["health"])  #: apart, because it can be switched off
 _STATUS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Every part can work."},
     503: {"description": "A part cannot work; the answer names it."},
@@ -54,7 +55,7 @@ def readyz(request: Request) -> JSONResponse:
     return JSONResponse({"status": status, "parts": parts}, 200 if ready else 503)
 
 
-@router.get(
+@measured.get(
     "/metrics",
     response_class=PlainTextResponse,
     dependencies=[Depends(needs("read"))],

@@ -198,7 +198,7 @@ async def _taken(
 ) -> Response:
     """Take the body in; everything or nothing."""
     intake = given.intake
-    if intake is None:
+    if intake is None or "uploads" not in given.features:
         raise Problem("E-ROUTE", "This service takes no uploads.")
     with intake.place(), ExitStack() as opened:
         await run_in_threadpool(intake.check_room, _length(request))

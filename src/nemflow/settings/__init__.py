@@ -3,27 +3,31 @@
 Why: the rooms take values, not configuration; the entry points read it once, here, and hand each
 room its own.
 
-Promises: later sources win key by key; an unknown key is an error that names the nearest known
-one; every key is in ``catalogue()`` with its meaning, from which ``docs/settings.md`` is checked;
-relative database paths in the file mean what they mean on the command line (the current folder).
+Promises: later sources win key by key (file, the file's overlay of the chosen environment,
+variables and the secret files they name, command line); an unknown key is an error that names the
+nearest known one; every key is in ``catalogue()`` with its meaning, from which ``docs/settings.md``
+is written; relative paths in the file mean what they mean on the command line (the current
+folder).
 
-Look next: ``words.py`` for every key; ``nemflow doctor`` prints what is in use.
+Look next: ``words.py`` for every key, ``sources.py`` for where they are read, ``features.py`` for
+what can be switched off; ``nemflow config show`` prints what is in use.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nemflow.errors import UsageError
-from nemflow.settings.words import ENV_PREFIX, REVIEW_AFTER_DAYS, Setting, catalogue
+from nemflow.settings import sources
+from nemflow.settings.features import FEATURES
+from nemflow.settings.sources import COMMAND_LINE, FILE_NAME, Said
+from nemflow.settings.words import REVIEW_AFTER_DAYS, Setting, catalogue
 
 if TYPE_CHECKING:
     from nemflow.intake.accepting import AcceptLimits
@@ -36,19 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FILE_NAME", "PROFILES", "Setting", "Settings", "catalogue", "load_settings"]
 
-FILE_NAME: Final = "nemflow.toml"
 PROFILES: Final = ("portal", "b2b")
-
-#: Variables with our prefix that are no settings: where the file is, debugging, the tests' own.
-_NOT_SETTINGS: Final = (
-    "NEMFLOW_API_KEY",
-    "NEMFLOW_CONFIG",
-    "NEMFLOW_DEBUG",
-    "NEMFLOW_FAILPOINTS",
-    "NEMFLOW_SAMPLES",
-    "NEMFLOW_TEST_",
-)
-
 _AUTO: Final = "auto"  #: as the machine allows: of ``load.*``
 _UNITS: Final = {
     "": 1,
@@ -70,7 +62,12 @@ _TABLE_PREFIXES: Final = (
     "spool.",
     "queue.",
     "worker.",
+    "features.",
 )
+#: Settings that are true or false: all of these tables, and single ones.
+_BOOLS: Final = ("features.",)
+_YES: Final = ("true", "yes", "on", "1")
+_NO: Final = ("false", "no", "off", "0")
 #: Settings of these tables that are texts: the words they may be; None: any.
 _TEXTS: Final[dict[str, tuple[str, ...] | None]] = {
     "service.host": None,
@@ -99,10 +96,26 @@ class Settings:
     ]  #: (suffix or its letter, unit) -> most per interval
     review_after: int = REVIEW_AFTER_DAYS  #: days; see review_after_days
     file: Path | None = None  #: the nemflow.toml that was read
-    origin: Mapping[str, str] = field(default_factory=dict)  #: key -> where its value came from
+    #: key -> where its value came from: the file, its overlay, a variable, a secret file
+    origin: Mapping[str, str] = field(default_factory=dict)
+    environment: str | None = None  #: dev, staging, production or what the file calls it
     #: What was set of the tables ``xml``, ``pool`` and ``load``, by key; their rooms are heavy to
     #: import, so their values are made when they are asked for.
     tables: Mapping[str, Any] = field(default_factory=dict)
+
+    def on(self, part: str) -> bool:
+        """Whether a way in or an optional part runs; a name of ``features.FEATURES``."""
+        return self.why_off(part) is None
+
+    def why_off(self, part: str) -> str | None:
+        """Why it does not run, in words; None: it does."""
+        feature = next(each for each in FEATURES if each.name == part)
+        if not self.tables.get(feature.key, feature.usual):
+            said = self.origin.get(feature.key, "as it comes")
+            return f"{feature.key} is false, {said}"
+        if feature.needs is not None and feature.needs not in self.tables:
+            return f"{feature.needs} is not set"
+        return None
 
     @property
     def xml_limits(self) -> XmlLimits:
@@ -178,21 +191,26 @@ def load_settings(
         given: key -> value from the command line; a None value means not given.
 
     Raises:
-        UsageError: a key is unknown, a value is of the wrong kind, or the file is missing or
-            no TOML.
+        UsageError: a key, a variable or the environment's name is unknown, a value is of the
+            wrong kind, or a file is missing, no TOML or cannot be read.
     """
     env = os.environ if environ is None else environ
-    path = _find_file(config, env)
-    layers = (
-        (str(path) if path else FILE_NAME, _from_file(path)),
-        ("environment", _from_environment(env)),
-        ("command line", {k: v for k, v in (given or {}).items() if v is not None}),
+    file = sources.read_file(sources.find_file(config, env))
+    variables = sources.from_environment(env)
+    said = {k: Said(v, COMMAND_LINE) for k, v in (given or {}).items() if v is not None}
+    for overlay in file.overlays.values():  # a slip in one that is not in use is told as well
+        for key, each in overlay.items():
+            _typed(key, each.value, each.where)
+    named = next(
+        (x["environment"] for x in (said, variables, file.base) if "environment" in x), None
     )
+    chosen = _typed("environment", named.value, named.where) if named else None
+    overlay = file.overlay(chosen, named.where if named else "")
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for name, layer in layers:
-        for key, value in layer.items():
-            values[key], origin[key] = _typed(key, value, name), name
+    for layer in (file.base, overlay, variables, said):
+        for key, each in layer.items():
+            values[key], origin[key] = _typed(key, each.value, each.where), each.where
     return Settings(
         db=values.get("db", "sqlite:///nemflow.db"),
         profile=values.get("profile"),
@@ -205,60 +223,10 @@ def load_settings(
         },
         value_limits=values.get("value_limits", {}),
         review_after=values.get("review_after_days", REVIEW_AFTER_DAYS),
-        file=path,
+        file=file.path,
         origin=origin,
+        environment=chosen,
     )
-
-
-def _find_file(config: Path | None, env: Mapping[str, str]) -> Path | None:
-    """The settings file to read, if any; one that was named must be there."""
-    named = config or (Path(env["NEMFLOW_CONFIG"]) if env.get("NEMFLOW_CONFIG") else None)
-    path = named or Path(FILE_NAME)
-    if path.is_file():
-        return path
-    if named is not None:
-        raise UsageError(f"There is no settings file {named}.", hint="Check --config.")
-    return None
-
-
-def _from_file(path: Path | None) -> dict[str, Any]:
-    """The file's keys, tables flattened to dotted keys."""
-    if path is None:
-        return {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} is not a TOML file: {error}.", hint="See docs/settings.md."
-        ) from error
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and key != "value_limits":
-            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
-        else:
-            flat[key] = value
-    _refuse_unknown(flat, {s.key for s in catalogue()}, f"in {path}")
-    return flat
-
-
-def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Variables that begin with ``NEMFLOW_``, by their keys."""
-    ours = [k for k in env if k.startswith(ENV_PREFIX) and not k.startswith(_NOT_SETTINGS)]
-    if not ours:
-        return {}
-    keys = {setting.env: setting.key for setting in catalogue()}
-    _refuse_unknown(ours, set(keys), "in the environment")
-    return {keys[name]: env[name] for name in ours}
-
-
-def _refuse_unknown(given: Iterable[str], known: set[str], where: str) -> None:
-    """Raise for the first key that is not known, naming the nearest one."""
-    for key in given:
-        if key in known:
-            continue
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(sorted(known))}."
-        raise UsageError(f"Unknown setting {key} {where}.", hint=hint)
 
 
 def _typed(key: str, value: Any, where: str) -> Any:
@@ -267,6 +235,8 @@ def _typed(key: str, value: Any, where: str) -> Any:
         return _value_limits(value, where)
     if key.startswith("load.") and value == _AUTO:
         return _AUTO
+    if key.startswith(_BOOLS):
+        return _yes_or_no(key, value, where)
     if key not in _TEXTS and (key.startswith(_TABLE_PREFIXES) or key == "review_after_days"):
         return _whole_number(key, value, where)
     if not isinstance(value, str) or not value.strip():
@@ -279,6 +249,14 @@ def _typed(key: str, value: Any, where: str) -> Any:
     if words is not None and value.strip() not in words:
         raise UsageError(f"{key} ({where}): {value!r} is none of {', '.join(words)}.")
     return value.strip()
+
+
+def _yes_or_no(key: str, value: Any, where: str) -> bool:
+    """True or false; in the environment also yes, no, on, off, 1, 0."""
+    text = str(value).strip().lower() if isinstance(value, bool | str) else ""
+    if text not in {*_YES, *_NO}:
+        raise UsageError(f"{key} ({where}) must be true or false, not {value!r}.")
+    return text in _YES
 
 
 def _whole_number(key: str, value: Any, where: str) -> int:

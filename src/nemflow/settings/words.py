@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nemflow.settings.features import FEATURES
+
 ENV_PREFIX: Final = "NEMFLOW_"
 #: The store's own default, which is heavy to import; a test keeps them equal.
 REVIEW_AFTER_DAYS: Final = 140
@@ -103,6 +105,8 @@ class Setting:
     what: str  #: what it does, one sentence
     default: str  #: in words or as written
     example: str  #: a line of the file
+    usual: Any = None  #: the default as a value; None: none, or not one value
+    secret: bool = False  #: never shown whole
 
     @property
     def env(self) -> str:
@@ -121,10 +125,17 @@ def catalogue() -> tuple[Setting, ...]:
 
     own = (
         Setting(
+            "environment",
+            "The name of the environment; the file's table environments.<name> is laid over it.",
+            "not set: no overlay",
+            'environment = "staging"',
+        ),
+        Setting(
             "db",
             "The store: an SQLite file or an SQLAlchemy URL.",
             "sqlite:///nemflow.db",
             'db = "sqlite:///data/meters.db"',
+            "sqlite:///nemflow.db",
         ),
         Setting(
             "profile",
@@ -151,10 +162,21 @@ def catalogue() -> tuple[Setting, ...]:
             "more than so many days.",
             f"{REVIEW_AFTER_DAYS}",
             "review_after_days = 90",
+            REVIEW_AFTER_DAYS,
         ),
     )
     return (
         *own,
+        *(
+            Setting(
+                each.key,
+                f"Whether it runs: {each.what}.",
+                f"{each.usual}".lower() + (f", when {each.needs} is set" if each.needs else ""),
+                f"{each.key} = {f'{not each.usual}'.lower()}",
+                each.usual,
+            )
+            for each in FEATURES
+        ),
         *(_field_setting("limits", each, _LIMIT_WORDS) for each in dataclasses.fields(Limits)),
         *(_field_setting("xml", each, _XML_WORDS) for each in dataclasses.fields(XmlLimits)),
         *(_field_setting("pool", each, _POOL_WORDS) for each in dataclasses.fields(Pool)),
@@ -167,8 +189,15 @@ def catalogue() -> tuple[Setting, ...]:
             "The address the service listens on; other than loopback only with API keys.",
             "127.0.0.1",
             'service.host = "0.0.0.0"',
+            "127.0.0.1",
         ),
-        Setting("service.port", "The port the service listens on.", "8600", "service.port = 8600"),
+        Setting(
+            "service.port",
+            "The port the service listens on.",
+            "8600",
+            "service.port = 8600",
+            8600,
+        ),
         *(
             _field_setting("service", each, _SERVICE_WORDS)
             for each in dataclasses.fields(AcceptLimits)
@@ -178,6 +207,7 @@ def catalogue() -> tuple[Setting, ...]:
             "Where uploads are kept until they are loaded.",
             "nemflow-spool",
             'spool.folder = "data/spool"',
+            "nemflow-spool",
         ),
         *(_field_setting("spool", each, _SPOOL_WORDS) for each in dataclasses.fields(SpoolLimits)),
         Setting(
@@ -185,6 +215,7 @@ def catalogue() -> tuple[Setting, ...]:
             "What becomes of an original that was loaded whole: delete, archive or keep.",
             "delete",
             'spool.keep_after = "archive"',
+            "delete",
         ),
         Setting(
             "spool.archive",
@@ -203,12 +234,14 @@ def catalogue() -> tuple[Setting, ...]:
             "The broker: memory://, redis://host:6379/0 or amqp://user:password@host:5672/.",
             "memory://",
             'queue.url = "redis://127.0.0.1:6379/0"',
+            "memory://",
         ),
         Setting(
             "queue.prefix",
             "What the names of keys and queues in the broker begin with.",
             "nemflow",
             'queue.prefix = "nemflow_staging"',
+            "nemflow",
         ),
         *(_field_setting("queue", each, _QUEUE_WORDS) for each in dataclasses.fields(Rhythm)),
         *(_field_setting("worker", each, _WORKER_WORDS) for each in dataclasses.fields(Working)),
@@ -219,12 +252,12 @@ def _field_setting(table: str, each: dataclasses.Field[Any], words: Mapping[str,
     """One field of a room's value object as a setting."""
     key = f"{table}.{each.name}"
     number: Any = each.default
-    default = _size(number) if each.name.endswith("bytes") else f"{number:,}"
+    default = size(number) if each.name.endswith("bytes") else f"{number:,}"
     shown = f'"{default}"' if each.name.endswith("bytes") else str(number)
-    return Setting(key, words[each.name], default, f"{key} = {shown}")
+    return Setting(key, words[each.name], default, f"{key} = {shown}", number)
 
 
-def _size(number: int) -> str:
+def size(number: int) -> str:
     """A number of bytes as ``64 MiB``."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if number % factor == 0:
