@@ -88,12 +88,38 @@ def page(attacks: Sequence[Attack], *, seed: int, quick: bool, versions: Mapping
             [
                 "| attack | verdict | seconds |",
                 "| --- | --- | --- |",
-                *(f"| {a.name} | {a.verdict} | {a.seconds:.1f} |" for a in attacks),
+                *map(_row, attacks),
             ]
         ),
         *(_section(attack) for attack in attacks),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def page_with(old: str, attacks: Sequence[Attack], *, seed: int, quick: bool) -> str:
+    """The page with some attacks made again: their sections and lines anew, all others as they are.
+
+    Each of them says when and with which seed it was made, for the page's head speaks of all.
+    """
+    head, *sections = old.rstrip("\n").split("\n\n## ")
+    lines = head.split("\n")
+    short = "short" if quick else "full"
+    for attack in attacks:
+        row = _row(attack)
+        lines = [line for line in lines if not line.startswith(f"| {attack.name} |")]
+        lines.append(row)  # the table ends the head
+        again = f"Made again on {date.today().isoformat()}, seed {seed}, {short} form."  # noqa: DTZ011
+        new = f"{_section(attack)}\n\n{again}".removeprefix("## ")
+        found = [n for n, each in enumerate(sections) if each.split("\n", 1)[0] == attack.name]
+        if found:
+            sections[found[0]] = new
+        else:
+            sections.append(new)
+    return "\n\n## ".join(["\n".join(lines), *sections]) + "\n"
+
+
+def _row(attack: Attack) -> str:
+    return f"| {attack.name} | {attack.verdict} | {attack.seconds:.1f} |"
 
 
 def _section(attack: Attack) -> str:

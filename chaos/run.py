@@ -2,13 +2,14 @@
 
 ``make chaos`` runs this; options go in ``ARGS``: ``--quick`` for the short form, ``--seed 7`` to
 repeat a run, ``--only crash`` for the attacks with that word in their names, ``--write-docs`` to
-write docs/chaos.md.
+write docs/chaos.md (with ``--only``: these attacks' part of it).
 
 Every attack has a scratch database of its own on the local PostgreSQL (or on a private one, where
 none answers) and a seed made of the run's seed and its name, so that one attack can be repeated
 alone. The local server is never stopped.
 
-Next: contests.py, months.py, crashes.py, jobs.py, outages.py and plans.py hold the attacks.
+Next: contests.py, months.py, crashes.py, jobs.py, outages.py, overload.py and plans.py
+hold the attacks.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from chaos import contests, crashes, jobs, months, outages, plans
+from chaos import contests, crashes, jobs, months, outages, overload, plans
 from chaos.model import new_seed
-from chaos.report import Attack, page, terminal, versions, write
+from chaos.report import Attack, page, page_with, terminal, versions, write
 from chaos.servers import asking, local_server, private_server, scratch
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -143,6 +144,7 @@ PLANS = (
         5,
         lambda at, n: months.cost_of_lateness(at.database, at.folder, times=n, nmis=n * 5),
     ),
+    Plan("overload", 300, 30, lambda at, n: overload.overload(at.folder, at.rng, seconds=n)),
     Plan("plans", 1_000_000, 50_000, lambda at, n: plans.questions(at.database, rows=n)),
 )
 
@@ -186,7 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 attacks.append(attack(plan, server, seed, quick=asked.quick))
                 print(terminal(attacks[-1:]), flush=True)
     if asked.write_docs:
-        text = page(attacks, seed=seed, quick=asked.quick, versions=versions(version))
+        if asked.only:
+            old = (DOCS / "chaos.md").read_text(encoding="utf-8")
+            text = page_with(old, attacks, seed=seed, quick=asked.quick)
+        else:
+            text = page(attacks, seed=seed, quick=asked.quick, versions=versions(version))
         write(DOCS / "chaos.md", text)
         print("docs/chaos.md is written.")
     return 0 if attacks and all(one.held or one.skipped for one in attacks) else 1
