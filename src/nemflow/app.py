@@ -17,6 +17,7 @@ from nemflow.errors import UsageError
 if TYPE_CHECKING:
     from nemflow.intake.spool import Spool
     from nemflow.jobs import JobQueue
+    from nemflow.jobs.side import Side
     from nemflow.pipeline.delivering import Delivering
     from nemflow.settings import Settings
 
@@ -46,6 +47,17 @@ def queue_of(chosen: Settings) -> JobQueue:
     return open_queue(
         chosen.text("queue.url") or MEMORY, prefix=chosen.text("queue.prefix") or PREFIX
     )
+
+
+def side_of(chosen: Settings) -> Side | None:
+    """What Redis does beside the queue; None when ``queue.url`` is no Redis."""
+    url = chosen.text("queue.url") or "memory://"
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return None
+    from nemflow.jobs.queue import PREFIX
+    from nemflow.jobs.side import Side
+
+    return Side(url, prefix=chosen.text("queue.prefix") or PREFIX)
 
 
 def in_this_process(chosen: Settings) -> bool:

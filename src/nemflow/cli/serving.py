@@ -24,7 +24,7 @@ import typer
 
 from nemflow.cli.location import without_password
 from nemflow.cli.options import DbOption, settings
-from nemflow.errors import MissingExtra, UsageError
+from nemflow.errors import MissingExtra, StoreAway, UsageError
 
 if TYPE_CHECKING:
     from nemflow.service.context import Context
@@ -116,12 +116,14 @@ def _wired(
 ) -> tuple[Context, list[Part], float]:
     """What the routes use, what runs beside them, and the grace time."""
     from nemflow import app
+    from nemflow.jobs.breaker import Breaker
     from nemflow.jobs.reconciler import Reconciler
     from nemflow.jobs.supervisor import Supervisor
     from nemflow.jobs.worker import Worker
     from nemflow.service.auth import Keyring
     from nemflow.service.context import Context
     from nemflow.service.intake import Intake
+    from nemflow.service.limiting import USUAL, RateLimit, rate_of
     from nemflow.service.server import Part
     from nemflow.settings.features import FEATURES
 
@@ -143,13 +145,19 @@ def _wired(
         command = [sys.executable, "-m", "nemflow.cli", *named, "worker", "--supervised"]
         kept = Supervisor(command, workers, grace=float(working.grace_seconds))
         parts.append(Part("supervisor", kept.run, kept.stop))
-    limits = chosen.accept_limits
+    limits, side = chosen.accept_limits, app.side_of(chosen)
+    if side is not None:
+        opened.callback(side.close)
+    rate = rate_of(chosen.text("service.rate_per_key") or USUAL)
     context = Context(
         store,
         Keyring(store.check_key, needed=keys, made=store.has_keys),
         limits,
         Intake(store, spool, limits, reconciler.wake),
         ready={"queue": jobs.ping, "spool": lambda: spool.check_room(0)},
+        breakers={"store": Breaker("store", StoreAway), "queue": reconciler.breaker},
+        rate=None if rate is None else RateLimit(rate, side),
+        side=side,
         participant=chosen.participant,
         review_after=chosen.review_after,
         features=frozenset(each.name for each in FEATURES if chosen.on(each.name)),

@@ -81,7 +81,7 @@ def worker(
 
 
 def _work(chosen: Settings, lanes: tuple[str, ...], *, supervised: bool) -> None:
-    from nemflow.app import delivering_of, queue_of, spool_of
+    from nemflow.app import delivering_of, queue_of, side_of, spool_of
     from nemflow.jobs.reconciler import Reconciler
     from nemflow.jobs.supervisor import when_orphaned
     from nemflow.jobs.worker import Worker
@@ -90,7 +90,9 @@ def _work(chosen: Settings, lanes: tuple[str, ...], *, supervised: bool) -> None
     queue = queue_of(chosen)
     with open_store(chosen.db, create=False, pool=chosen.pool) as store:
         spool, how = spool_of(chosen), delivering_of(chosen)
-        one = Worker(store, spool, queue, how, chosen.working, lanes=lanes)
+        side = side_of(chosen)
+        live = None if side is None else side.tell_progress
+        one = Worker(store, spool, queue, how, chosen.working, lanes=lanes, live=live)
         # The service looks through the ledger too, and sooner; but it may be down.
         every = max(_LOOK_SECONDS, chosen.rhythm.every_seconds)
         rhythm = dataclasses.replace(chosen.rhythm, every_seconds=every, tidy_seconds=every)

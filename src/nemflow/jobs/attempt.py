@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 #: Of the grace time so much is left for handing back what could not be finished.
 HAND_BACK_SECONDS: Final = 5.0
 _JOIN_SECONDS = 5.0
+_LIVE_SECONDS = 1.0
+#: Is told how far a delivery is: its number, plain values.
+Live = Callable[[int, dict[str, Any]], None]
 
 
 class Attempt:
@@ -57,7 +60,9 @@ class Attempt:
         *,
         token: str | None = None,
         hook: Hook | None = None,
+        live: Live | None = None,
     ) -> None:
+        """``live``: told of progress about once a second, sooner than the ledger; never raises."""
         self.number = number
         self.token = token or new_token()
         self._store = store
@@ -65,6 +70,8 @@ class Attempt:
         self._how = how
         self._working = working
         self._hook = hook
+        self._live = live
+        self._shown_at = -float("inf")  #: when ``live`` was told, by the monotonic clock
         self._over = threading.Event()  #: nothing more to renew
         self._lost = False  #: somebody else has it now
         self._aborted = False  #: we were told to stop
@@ -122,6 +129,9 @@ class Attempt:
         """Note how far it is; False: stop."""
         if progress != self._progress:
             self._progress, self._moved = progress, time.monotonic()
+            if self._live is not None and self._moved - self._shown_at >= _LIVE_SECONDS:
+                self._shown_at = self._moved
+                self._live(self.number, _shown(progress))
         return not (self._lost or self._aborted)
 
     def _renew(self) -> None:

@@ -11,6 +11,7 @@ Look next: ``worker.py``, which takes no work while it is open; docs/queue.md.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,6 +41,7 @@ class Breaker:
         self._away = away
         self._reset = reset_seconds
         self._opened = 0.0  #: by the monotonic clock
+        self._turn = threading.Lock()
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=failures, reset_timeout=reset_seconds, throw_new_error_on_trip=False
         )
@@ -56,15 +58,28 @@ class Breaker:
             return 0.0
         return max(0.0, self._opened + self._reset - time.monotonic())
 
+    def refuses(self) -> float:
+        """Seconds to stay away; 0: ask. While it is open, one caller per reset time may try.
+
+        Who was let in says ``failed`` or ``worked``; who says neither leaves it open.
+        """
+        with self._turn:
+            if not self.open:
+                return 0.0
+            left = self.retry_after
+            if left <= 0:
+                self._opened = time.monotonic()  # the others wait for what this one finds
+            return left
+
     @contextmanager
     def guarding(self) -> Iterator[None]:
         """Learn from what happens in the block; it is never refused."""
         try:
             yield
         except self._away as error:
-            self._failed(error)
+            self.failed(error)
             raise
-        self._worked()
+        self.worked()
 
     def wait(self, attempt: Callable[[], object], *, stopped: Callable[[], bool]) -> bool:
         """Wait while it is open, trying ``attempt`` now and then; False when told to stop."""
@@ -76,7 +91,9 @@ class Breaker:
                 attempt()
         return not stopped()
 
-    def _failed(self, error: NemflowError) -> None:
+    def failed(self, error: NemflowError) -> None:
+        """It did not answer."""
+
         def fail() -> None:
             raise error
 
@@ -86,7 +103,8 @@ class Breaker:
             self._circuit.open()
             self._opened = time.monotonic()
 
-    def _worked(self) -> None:
+    def worked(self) -> None:
+        """It answered."""
         if self.open:
             self._circuit.close()
         else:

@@ -5,7 +5,7 @@ Why: the broker most people have. Everything it holds for the queue may be lost 
 Promises: as :mod:`nemflow.jobs.queue`. A killed worker's messages come back after about
 ``HEARTBEAT_MS``; the ledger usually knows sooner. All keys begin with ``<prefix>:queue``.
 
-Look next: docs/queue.md says what is in Redis, with which expiry, and why these settings.
+Look next: ``rediskeys.py`` says what is in Redis and until when; docs/queue.md why these settings.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from dramatiq.brokers.redis import RedisBroker
 
 from nemflow.errors import BrokerAway
 from nemflow.jobs.brokered import BrokeredQueue
+from nemflow.jobs.rediskeys import HEARTBEAT_MS
 
-#: A worker that is not heard of for so long is dead. Longer than any C call holds the interpreter,
-#: else two live workers take each other's messages in turns (measured).
-HEARTBEAT_MS: Final = 60_000
 #: One command in ten looks for dead workers; the default, one in 1,000, took > 400 s (measured).
 MAINTENANCE_CHANCE: Final = 100_000
 CONNECT_SECONDS: Final = 3

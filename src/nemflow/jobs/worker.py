@@ -31,6 +31,7 @@ from nemflow.jobs.queue import LANES
 if TYPE_CHECKING:
     from nemflow.events import Hook
     from nemflow.intake.spool import Spool
+    from nemflow.jobs.attempt import Live
     from nemflow.jobs.isolation import Child
     from nemflow.jobs.queue import JobQueue
     from nemflow.pipeline.delivering import Delivering
@@ -59,8 +60,12 @@ class Worker:
         lanes: Sequence[str] = LANES,
         isolate: bool = False,
         hook: Hook | None = None,
+        live: Live | None = None,
     ) -> None:
-        """``isolate``: in child processes; for a service whose other threads must not wait."""
+        """``isolate``: in child processes; for a service whose other threads must not wait.
+
+        ``live``: told of progress, unless isolated; see ``Attempt``.
+        """
         self.breaker = Breaker("database", StoreAway, StoreFull)
         self._store = store
         self._spool = spool
@@ -70,6 +75,7 @@ class Worker:
         self._lanes = lanes
         self._isolate = isolate
         self._hook = hook
+        self._live = live
         self._stopping = False
         self._in_hand: dict[int, _InHand] = {}  #: by thread
         self._lock = threading.Lock()
@@ -111,7 +117,13 @@ class Worker:
 
     def _here(self, number: int) -> str | None:
         attempt = Attempt(
-            self._store, self._spool, number, self._how, self._working, hook=self._hook
+            self._store,
+            self._spool,
+            number,
+            self._how,
+            self._working,
+            hook=self._hook,
+            live=self._live,
         )
         with self._holding(attempt):
             return attempt.run()

@@ -15,10 +15,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nemflow._version import __version__
+from nemflow.errors import StoreAway
 from nemflow.service import acts, health, problems, queries, stream, uploads
+from nemflow.service.bodies import Refusal
 from nemflow.service.context import Context
 
 _ABOUT = """NEM12 and NEM13 files in, versioned interval data out.
@@ -50,6 +52,7 @@ def create(context: Context) -> FastAPI:
     for router in (health.router, queries.router, acts.router, stream.router, uploads.router):
         app.include_router(router)
     problems.install(app)
+    app.add_middleware(_StoreAway, context=context)
     app.add_middleware(_NoZeroBytes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -67,6 +70,36 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         found["security"] = [{"key": []}, {}]
         app.openapi_schema = found
     return app.openapi_schema
+
+
+class _StoreAway:
+    """While the store is away, refuses at once what needs it; one request now and then may try."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self._app = app
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or go on and learn from the answer."""
+        breaker = self._context.breakers.get("store")
+        if breaker is None or scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        wait = breaker.refuses()
+        if wait:
+            away = StoreAway("The store is away.", hint="Send it again after Retry-After.")
+            told = problems.answer(away, retry_after=wait)
+            await Refusal(told)(scope, receive, send)
+            return
+
+        async def heard(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in (200, 202):
+                streams = any(b"event-stream" in value for _, value in message["headers"])
+                if not streams:  # which begins before it has asked anything
+                    breaker.worked()
+            await send(message)
+
+        await self._app(scope, receive, heard)
 
 
 class _NoZeroBytes:

@@ -121,6 +121,9 @@ def needs(*scopes: str) -> Callable[[Request], Caller]:
         found = keyring.caller(secret_of(request))
         if found.key is None:
             local_only(request)
+        elif request.app.state.context.rate is not None and not hasattr(request.state, "counted"):
+            request.state.counted = True  # a route may ask for two scopes
+            request.app.state.context.rate.check(found.key)
         if not found.may(*scopes):
             raise Problem(
                 "E-SCOPE",

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nemflow.events import Hook
+    from nemflow.jobs.breaker import Breaker
+    from nemflow.jobs.side import Side
     from nemflow.service.auth import Keyring
     from nemflow.service.intake import Intake
+    from nemflow.service.limiting import RateLimit
     from nemflow.store import Store
 
 
@@ -35,5 +38,11 @@ class Context:
     ready: dict[str, Callable[[], None]] = field(default_factory=dict)
     #: optional parts of the API that are on; see nemflow.settings.features
     features: frozenset[str] = frozenset({"uploads", "metrics", "docs"})
+    #: name of a part (``store``, ``queue``) -> its breaker; open: /readyz is red, and without the
+    #: store nothing under /v1 is tried
+    breakers: dict[str, Breaker] = field(default_factory=dict)
+    rate: RateLimit | None = None  #: how often a key may ask; None: as often as it likes
+    side: Side | None = None  #: Redis beside the queue; None: there is none
+    recalled: int = 0  #: answers about an NMI that Redis gave
     participant: str | None = None
     review_after: int = 140

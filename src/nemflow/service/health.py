@@ -3,7 +3,8 @@
 Why: a load balancer must take away a process whose store is gone, and not kill it for that.
 
 Promises: ``/livez`` depends on nothing; ``/readyz`` answers 503 and names each part that cannot
-work; neither needs a key, waits for long, or tells anything about data. ``/metrics``, in
+work; neither needs a key, waits for long, or tells anything about data, and what is known to be
+away is not asked again and again. ``/metrics``, in
 Prometheus' text format, needs the scope read; its numbers come from the ledger, so every process
 tells the same.
 
@@ -12,19 +13,23 @@ Look next: ``nemflow doctor`` for people.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from nemflow._version import __version__
-from nemflow.errors import NemflowError
+from nemflow.errors import BrokerAway, NemflowError, StoreAway, StoreError
 from nemflow.service.auth import needs
 from nemflow.service.context import Context
 from nemflow.service.problems import documented
 
 router = APIRouter(tags=["health"])
 measured = APIRouter(tags=["health"])  #: apart, because it can be switched off
+#: What a part is said to be while its breaker is open.
+_AWAY = {"store": StoreAway.code, "queue": BrokerAway.code}
 _STATUS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Every part can work."},
     503: {"description": "A part cannot work; the answer names it."},
@@ -41,11 +46,19 @@ async def livez() -> dict[str, str]:
 def readyz(request: Request) -> JSONResponse:
     """Whether store, queue and spool can work."""
     context: Context = request.app.state.context
-    checks = {"store": lambda: _store(context), **context.ready}
+    checks: dict[str, Callable[[], object]] = {
+        "store": lambda: _answers(context),
+        **context.ready,
+    }
     parts = {}
     for name, check in checks.items():
+        breaker = context.breakers.get(name)
+        if breaker is not None and breaker.refuses():
+            parts[name] = _AWAY[name]
+            continue
         try:
-            check()
+            with nullcontext() if breaker is None else breaker.guarding():
+                check()
             parts[name] = "ready"
         except NemflowError as error:
             parts[name] = error.code
@@ -62,10 +75,36 @@ def readyz(request: Request) -> JSONResponse:
     responses=documented(),
 )
 def metrics(request: Request) -> PlainTextResponse:
-    """What waits, how long, how fast it becomes less, and what lies in the spool."""
+    """What waits, how long, how fast it becomes less, what lies in the spool, what is away."""
     context: Context = request.app.state.context
+    told = [(name, "gauge", what, values) for name, what, values in _gauges(context)]
+    lines = []
+    for name, kind, what, values in told + counters(context):
+        lines += [f"# HELP nemflow_{name} {what}", f"# TYPE nemflow_{name} {kind}"]
+        lines += [f"nemflow_{name}{labels} {value}" for labels, value in values]
+    return PlainTextResponse("\n".join(lines) + "\n")
+
+
+def _gauges(context: Context) -> list[tuple[str, str, list[tuple[str, float]]]]:
+    """What ledger and spool say; nothing of the ledger while the store is away."""
+    told: list[tuple[str, str, list[tuple[str, float]]]] = []
+    breaker = context.breakers.get("store")
+    with suppress(StoreError):
+        if breaker is None or not breaker.open:
+            told += _of_ledger(context)
+    if context.intake is not None:
+        used = context.intake.spool.usage(max_age=10)
+        told += [
+            ("spool_files", "Originals in the spool.", [("", used.files)]),
+            ("spool_bytes", "Their bytes.", [("", used.bytes)]),
+            ("spool_free_bytes", "Free bytes of its disk.", [("", used.free_bytes)]),
+        ]
+    return told
+
+
+def _of_ledger(context: Context) -> list[tuple[str, str, list[tuple[str, float]]]]:
     waiting = context.store.backlog()
-    told: list[tuple[str, str, list[tuple[str, float]]]] = [
+    return [
         (
             "backlog_files",
             "Deliveries accepted and not done, by lane.",
@@ -80,19 +119,53 @@ def metrics(request: Request) -> PlainTextResponse:
         ("backlog_oldest_seconds", "Age of the oldest that waits.", [("", waiting.oldest_seconds)]),
         ("drained_per_second", "Deliveries done per second.", [("", waiting.drained_per_second)]),
     ]
-    if context.intake is not None:
-        used = context.intake.spool.usage(max_age=10)
-        told += [
-            ("spool_files", "Originals in the spool.", [("", used.files)]),
-            ("spool_bytes", "Their bytes.", [("", used.bytes)]),
-            ("spool_free_bytes", "Free bytes of its disk.", [("", used.free_bytes)]),
-        ]
-    lines = []
-    for name, help_text, values in told:
-        lines += [f"# HELP nemflow_{name} {help_text}", f"# TYPE nemflow_{name} gauge"]
-        lines += [f"nemflow_{name}{labels} {value}" for labels, value in values]
-    return PlainTextResponse("\n".join(lines) + "\n")
 
 
-def _store(context: Context) -> None:
+def _answers(context: Context) -> None:
     context.store.seq_at()
+
+
+def counters(context: Context) -> list[tuple[str, str, str, list[tuple[str, float]]]]:
+    """What this process knows without asking the store, for /metrics.
+
+    Each is its name, its type (gauge or counter), what it means, and its values by label.
+    """
+    told: list[tuple[str, str, str, list[tuple[str, float]]]] = [
+        (
+            "breaker_open",
+            "gauge",
+            "1: the part is away, and is left alone for a while.",
+            [(f'{{part="{name}"}}', float(each.open)) for name, each in context.breakers.items()],
+        )
+    ]
+    if context.rate is not None:
+        told += [
+            (
+                "rate_refused_total",
+                "counter",
+                "Requests refused because their key asked too often.",
+                [("", context.rate.refused)],
+            ),
+            (
+                "rate_uncounted_total",
+                "counter",
+                "Requests let through because Redis did not count them.",
+                [("", context.rate.uncounted)],
+            ),
+        ]
+    if context.side is not None:
+        told += [
+            (
+                "redis_failures_total",
+                "counter",
+                "Times Redis did not answer, beside the queue.",
+                [("", context.side.failures)],
+            ),
+            (
+                "lookups_recalled_total",
+                "counter",
+                "Questions about an NMI that Redis answered.",
+                [("", context.recalled)],
+            ),
+        ]
+    return told

@@ -58,6 +58,7 @@ KINDS: dict[str, Kind] = {
     "E-IDEMPOTENCY": Kind(409, "The Idempotency-Key was used for other content"),
     "E-BACKLOG": Kind(503, "Too much is waiting to be loaded", 30),
     "E-BUSY": Kind(503, "Too many uploads at the same time", 2),
+    "E-RATE": Kind(429, "Too many requests", 1),
     "E-INTERNAL": Kind(500, "A fault of ours"),
 }
 #: How the errors of the rooms below are told; the nearest class counts.
@@ -94,8 +95,8 @@ def kind_of(error: errors.NemflowError) -> Kind:
     return next(STATUSES[each] for each in type(error).__mro__ if each in STATUSES)
 
 
-def answer(error: Exception) -> Response:
-    """The problem document of any error."""
+def answer(error: Exception, *, retry_after: float | None = None) -> Response:
+    """The problem document of any error; ``retry_after``: when somebody knows better."""
     match error:
         case Problem(code=code):
             kind = KINDS[code]
@@ -114,7 +115,11 @@ def answer(error: Exception) -> Response:
             if kind.status == 500:
                 return _fault(error, error.code)
             return _document(
-                error.code, kind, error.message, error.hint, retry_after=kind.retry_after
+                error.code,
+                kind,
+                error.message,
+                error.hint,
+                retry_after=retry_after or kind.retry_after,
             )
         case RequestValidationError():
             first = error.errors()[0]
@@ -133,18 +138,30 @@ def answer(error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Every error of every route goes through ``answer``."""
 
-    async def handle(_: Request, error: Exception) -> Response:
+    async def handle(request: Request, error: Exception) -> Response:
+        noticed(request, error)
         return answer(error)
 
     for kind in (Problem, errors.NemflowError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, handle)
 
 
+def noticed(request: Request, error: Exception) -> None:
+    """Have the store's breaker learn from an error of a request."""
+    breaker = request.app.state.context.breakers.get("store")
+    if breaker is None:
+        return
+    if isinstance(error, errors.StoreAway):
+        breaker.failed(error)
+    elif isinstance(error, errors.NotFound | errors.StoreBusy):  # the store has said so
+        breaker.worked()
+
+
 def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route: these statuses, as problem documents, in the OpenAPI."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     titles = {kind.status: kind.title for kind in (*KINDS.values(), *STATUSES.values())}
-    usual = {400, 401, 403, 422, 500, 503, *codes}
+    usual = {400, 401, 403, 422, 429, 500, 503, *codes}
     return {code: {"description": titles[code], "content": content} for code in sorted(usual)}
 
 

@@ -20,7 +20,7 @@ from fastapi import Path as InPath
 from fastapi.responses import Response
 
 from nemflow.errors import UsageError
-from nemflow.service import forms
+from nemflow.service import forms, lookups
 from nemflow.service.auth import needs
 from nemflow.service.context import Context
 from nemflow.service.problems import documented
@@ -157,17 +157,21 @@ def readings(
     consumer: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     """Readings of one NMI; ``to`` is included; as delivered, or rolled up."""
-    rows = given.store.readings(
-        nmi.upper(),
-        day_or_instant(start, "from"),
-        day_or_instant(end, "to"),
-        suffix=_uppers(suffix),
-        resolution=resolution,
-        quality=quality,
-        as_known_on=commit_or_instant(as_known_on, "as_known_on"),
-        consumer=consumer,
-    )
-    return forms.answered(request, "readings", rows)
+
+    def ask() -> Response:
+        rows = given.store.readings(
+            nmi.upper(),
+            day_or_instant(start, "from"),
+            day_or_instant(end, "to"),
+            suffix=_uppers(suffix),
+            resolution=resolution,
+            quality=quality,
+            as_known_on=commit_or_instant(as_known_on, "as_known_on"),
+            consumer=consumer,
+        )
+        return forms.answered(request, "readings", rows)
+
+    return lookups.kept(request, given, ask)
 
 
 @router.get("/nmis/{nmi}/versions", responses=forms.ROWS | documented(404, 406))
@@ -175,8 +179,12 @@ def versions(
     request: Request, given: Given, nmi: Nmi, day: date, suffix: Suffix = None
 ) -> Response:
     """Everything ever said about a day, the current version first."""
-    rows = given.store.versions(nmi.upper(), day, suffix=_uppers(suffix))
-    return forms.answered(request, "versions", rows)
+
+    def ask() -> Response:
+        rows = given.store.versions(nmi.upper(), day, suffix=_uppers(suffix))
+        return forms.answered(request, "versions", rows)
+
+    return lookups.kept(request, given, ask)
 
 
 @router.get("/nmis/{nmi}/coverage", responses=forms.ROWS | documented(404, 406))
@@ -189,7 +197,11 @@ def coverage(
     end: Annotated[date | None, Query(alias="to")] = None,
 ) -> Response:
     """Gaps and the share of estimates, per stream."""
-    return forms.answered(request, "coverage", given.store.coverage(nmi.upper(), start, end))
+
+    def ask() -> Response:
+        return forms.answered(request, "coverage", given.store.coverage(nmi.upper(), start, end))
+
+    return lookups.kept(request, given, ask)
 
 
 @router.get("/nmis/{nmi}/register-reads", responses=forms.ROWS | documented(404, 406))

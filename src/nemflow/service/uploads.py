@@ -32,9 +32,9 @@ from nemflow.service.auth import Caller, needs
 from nemflow.service.bodies import Body, Digest, Gone, Parts, Refusal, named, parts_of
 from nemflow.service.context import Context
 from nemflow.service.intake import Intake
-from nemflow.service.problems import Problem, answer, documented
+from nemflow.service.problems import Problem, answer, documented, noticed
 from nemflow.service.queries import Given, Number
-from nemflow.store.work import FINAL, SPOOLED
+from nemflow.store.work import FINAL, SPOOLED, WORKING
 
 router = APIRouter(prefix="/v1", tags=["uploads"])
 Uploader = Annotated[Caller, Depends(needs("upload"))]
@@ -129,7 +129,10 @@ Follower = Annotated[Caller, Depends(needs("read", "upload"))]
 @router.get("/deliveries/{delivery}", responses=documented(404))
 def delivery(given: Given, by: Follower, delivery: Number) -> Response:
     """One arrival: its state, attempts and counts. A key that may only upload sees its own."""
-    return forms.document(_own(given, by, delivery))
+    row = _own(given, by, delivery)
+    if given.side is not None and row["state"] in WORKING:
+        row["progress"] = given.side.progress(delivery) or row["progress"]
+    return forms.document(row)
 
 
 @router.get("/deliveries/{delivery}/report", responses=_REPORT | documented(404, 406))
@@ -183,6 +186,7 @@ async def _answered(
     except Gone:
         return Response(status_code=400)  # nobody reads it
     except Exception as error:  # noqa: BLE001  told as a problem document, faults are logged
+        noticed(request, error)
         told = answer(error)
         return told if body.ended else Refusal(told)
 

@@ -71,6 +71,7 @@ _NO: Final = ("false", "no", "off", "0")
 #: Settings of these tables that are texts: the words they may be; None: any.
 _TEXTS: Final[dict[str, tuple[str, ...] | None]] = {
     "service.host": None,
+    "service.rate_per_key": None,
     "spool.folder": None,
     "spool.keep_after": ("delete", "archive", "keep"),
     "spool.archive": None,

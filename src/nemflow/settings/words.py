@@ -198,6 +198,13 @@ def catalogue() -> tuple[Setting, ...]:
             "service.port = 8600",
             8600,
         ),
+        Setting(
+            "service.rate_per_key",
+            "How often one API key may ask: 600/minute, 20/second; off: as often as it likes.",
+            "6000/minute",
+            'service.rate_per_key = "600/minute"',
+            "6000/minute",
+        ),
         *(
             _field_setting("service", each, _SERVICE_WORDS)
             for each in dataclasses.fields(AcceptLimits)

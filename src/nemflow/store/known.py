@@ -37,6 +37,18 @@ def last_seq(conn: sa.Connection) -> int:
     return int(conn.execute(sa.select(clock.c.seq)).scalar_one())
 
 
+def mark(conn: sa.Connection) -> str:
+    """A text for the last commit: never the same for two, also of two stores."""
+    last = sa.select(clock.c.seq).scalar_subquery()
+    rows = conn.execute(
+        sa.select(load_event.c.seq, load_event.c.at, load_event.c.load, load_event.c.kind)
+        .where(load_event.c.seq == last)
+        .order_by(load_event.c.load)
+        .limit(1)
+    ).first()
+    return "" if rows is None else " ".join(str(each) for each in rows)
+
+
 def seq_of(backend: Backend, when: datetime | int) -> int:
     """The commit number that a moment or number means, for ever.
 

@@ -432,6 +432,11 @@ class Store(Arrivals, Downstream):
         with self.backend.reading() as conn:
             return known.last_seq(conn)
 
+    def mark(self) -> str:
+        """A text that is another one after each commit; what was read under the same one holds."""
+        with self.backend.reading() as conn:
+            return known.mark(conn)
+
     def _must_know(self, conn: sa.Connection, nmi: str) -> None:
         """Tell an NMI without data here from one that nobody ever delivered."""
         if not versions.is_known(conn, nmi):
