@@ -45,8 +45,10 @@ chaos: $(STAMP) ## attack the store: crashes, races, deadlocks, lost servers; AR
 
 lock: $(STAMP) ## resolve requirements/*.in anew (needs the network)
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate requirements/dev.in -o requirements/dev.lock
+	@for each in dev service; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --no-annotate requirements/$$each.in -o requirements/$$each.lock \
+	    || exit 1; done
 
 clean: ## remove the environment and everything built
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-out
