@@ -34,6 +34,7 @@ from nemflow.store.arrivals import Arrivals
 from nemflow.store.backends import Backend, backend_for
 from nemflow.store.backends.pool import Pool
 from nemflow.store.downstream import Downstream
+from nemflow.store.following import Following
 
 DEFAULT_URL = "sqlite:///nemflow.db"
 Resolution = Literal["raw", "30min", "hour", "day", "month"]
@@ -93,7 +94,7 @@ def _url(given: str | None) -> sa.URL:
         ) from error
 
 
-class Store(Arrivals, Downstream):
+class Store(Arrivals, Downstream, Following):
     """An open store. Use it as a context manager, or call ``close()``.
 
     Ids: a *delivery* is known by its number (``int``, as ``deliveries()`` shows). A *file* is known

@@ -34,7 +34,13 @@ from nemflow.store.columntypes import identity as _id
 from nemflow.store.columntypes import metadata as metadata  # noqa: PLC0414
 
 #: The schema this program reads and writes; a test keeps it equal to the newest migration.
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
+#: Deliveries that have reached a final state which is not among the outcomes yet, as SQL: the
+#: question must be that of the index, word by word.
+UNTOLD = (
+    "parent IS NULL AND finished_at IS NOT NULL AND "
+    "(told_at IS NULL OR told_at <> finished_at OR told_state <> state)"
+)
 
 _BRIN: dict[str, Any] = {"postgresql_using": "brin", "info": {"only": "postgresql"}}
 
@@ -93,6 +99,8 @@ delivery = sa.Table(
     _column(
         "sent_at", Stamp, "when the broker was last told of it; null: since its last claim not"
     ),
+    _column("told_state", sa.Text, "the state of its last outcome"),
+    _column("told_at", Stamp, "finished_at of its last outcome"),
     sa.Index("delivery_by_parent", "parent"),
     sa.Index("delivery_by_file", "file"),
     sa.Index("delivery_by_state", "state", "id"),
@@ -108,6 +116,13 @@ delivery = sa.Table(
         "finished_at",
         sqlite_where=sa.text("kept IS NOT NULL"),
         postgresql_where=sa.text("kept IS NOT NULL"),
+    ),
+    sa.Index(
+        "delivery_untold",
+        "finished_at",
+        "id",
+        sqlite_where=sa.text(UNTOLD),
+        postgresql_where=sa.text(UNTOLD),
     ),
     comment="One arrival: an upload, a file in the folder, a zip, and what was inside it.",
 )
@@ -438,6 +453,9 @@ review_closed = sa.Table(
 )
 
 # after all others: they come last in the reference
+from nemflow.store.outcometables import outcome as outcome  # noqa: E402, PLC0414
+from nemflow.store.outcometables import problem as problem  # noqa: E402, PLC0414
+from nemflow.store.outcometables import problem_met as problem_met  # noqa: E402, PLC0414
 from nemflow.store.worktables import api_key as api_key  # noqa: E402, PLC0414
 from nemflow.store.worktables import delivery_step as delivery_step  # noqa: E402, PLC0414
 from nemflow.store.worktables import idempotency as idempotency  # noqa: E402, PLC0414
@@ -446,7 +464,7 @@ from nemflow.store.worktables import sweep_run as sweep_run  # noqa: E402, PLC04
 #: Tables that PostgreSQL keeps in one partition per month of ``day``, made when first needed.
 PARTITIONED = ("day_content", "day_claim")
 #: Tables whose rows are numbered by us, in blocks.
-NUMBERED = (delivery, file, load, quarantine, audit, consumer_take, review_event, api_key)
+NUMBERED = (delivery, file, load, quarantine, audit, consumer_take, review_event, api_key, problem)
 
 #: Tables whose rows belong to a load and are cleared when it dies unpublished.
 DAY_TABLES = (day_content, day_claim, register_read, service_event)
