@@ -107,9 +107,7 @@ def close(
 def _whose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For people: an empty sender in words."""
     nobody = {"system": "(the system)"}
-    return [
-        row | {"sender": row["sender"] or nobody.get(row["kind"], "(unknown)")} for row in rows
-    ]
+    return [row | {"sender": row["sender"] or nobody.get(row["kind"], "(unknown)")} for row in rows]
 
 
 def _last(row: Mapping[str, Any]) -> str:

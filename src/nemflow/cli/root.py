@@ -45,6 +45,7 @@ from nemflow.cli.config import config
 from nemflow.cli.convert import convert
 from nemflow.cli.keys import keys
 from nemflow.cli.options import ENVIRONMENT
+from nemflow.cli.problems import problems
 from nemflow.cli.show import show
 from nemflow.cli.worker import worker
 
@@ -137,6 +138,7 @@ for _heading, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_heading)(_command)
 app.add_typer(keys, rich_help_panel="Run the service")
+app.add_typer(problems, rich_help_panel="Run the service")
 app.add_typer(config, rich_help_panel="Learn more")
 app.add_typer(upkeep.db, rich_help_panel="Put things right")
 

@@ -162,7 +162,25 @@ def _wired(
         review_after=chosen.review_after,
         features=frozenset(each.name for each in FEATURES if chosen.on(each.name)),
     )
+    parts.append(_noticing(patient, context, how.outbox))
     return context, parts, float(working.grace_seconds)
+
+
+def _noticing(store: Store, context: Context, outbox: Path | None) -> Part:
+    """What notices outcomes of deliveries, and which parts fail."""
+    from nemflow.errors import SystemFault
+    from nemflow.jobs.noticing import Noticer
+    from nemflow.service.server import Part
+
+    def writable() -> None:
+        if outbox is not None and not (outbox.is_dir() and os.access(outbox, os.W_OK)):
+            raise SystemFault(
+                f"Acknowledgements cannot be written to {outbox}.",
+                hint="Is the folder there, and may the service write in it? See spool.outbox.",
+            )
+
+    noticer = Noticer(store, {**context.ready, "outbox": writable})
+    return Part("noticer", noticer.run, noticer.stop)
 
 
 def _parts_said(chosen: Settings) -> Iterator[str]:

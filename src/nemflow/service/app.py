@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nemflow._version import __version__
 from nemflow.errors import StoreAway
-from nemflow.service import acts, health, problems, queries, stream, uploads
+from nemflow.service import acts, health, noticed, problems, queries, stream, uploads
 from nemflow.service.bodies import Refusal
 from nemflow.service.context import Context
 
@@ -51,6 +51,7 @@ def create(context: Context) -> FastAPI:
         app.include_router(health.measured)
     for router in (health.router, queries.router, acts.router, stream.router, uploads.router):
         app.include_router(router)
+    app.include_router(noticed.router)
     problems.install(app)
     app.add_middleware(_StoreAway, context=context)
     app.add_middleware(_NoZeroBytes)

@@ -81,6 +81,10 @@ _PROMISES: Final = {
     "an idempotency key leads to a known delivery": """
         SELECT 'key ' || i.key FROM idempotency AS i
         WHERE NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.id = i.delivery)""",
+    "a problem was met as often as it says": """
+        SELECT 'problem ' || p.id FROM problem AS p
+        WHERE p.kind <> 'system' AND p.times <> (
+          SELECT count(*) FROM problem_met AS m WHERE m.problem = p.id)""",
     "every claimed day has one current version": """
         SELECT k.nmi || ' ' || k.day || ' ' || k.suffix || ': ' || coalesce(v.versions, 0)
         FROM (SELECT DISTINCT c.nmi, c.day, c.suffix FROM day_claim AS c

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from nemflow import failpoints
 from nemflow.errors import UsageError
 from nemflow.store.tables import MARKET_OFFSET, UNTOLD, delivery, file, load, outcome
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 500
 _LOCK: Final = (0x6E656D66 << 8) + 5  #: an advisory lock: "nemf" in ASCII, then 5
-_UNTOLD = sa.literal_column(f"({UNTOLD})")
+_UNTOLD: Final[sa.ColumnElement[bool]] = sa.literal_column(f"({UNTOLD})", sa.Boolean)
 COUNTS: Final = tuple(
     f"{of}_{part}"
     for of in ("days", "reads")
@@ -112,7 +111,6 @@ def _collected(conn: sa.Connection, backend: Backend, limit: int) -> int:
         ],
     )  # fmt: skip
     problems.count(conn, backend, found)
-    failpoints.reach("outcomes-counted")
     conn.execute(
         sa.update(delivery)
         .where(delivery.c.id.in_([each.delivery for each in found]))

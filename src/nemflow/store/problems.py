@@ -37,7 +37,6 @@ import sqlalchemy as sa
 
 from nemflow.errors import NotFound, UsageError
 from nemflow.mdff.rules import RULES
-from nemflow.store.leases import batches
 from nemflow.store.ledger import note as audited
 from nemflow.store.outcomes import Outcome, alone, sender_of
 from nemflow.store.tables import delivery, delivery_step, finding, load, problem, problem_met
@@ -134,17 +133,18 @@ def _open(conn: sa.Connection, senders: Iterable[str]) -> dict[Key, _Open]:
     """The open problems of these senders."""
     columns = problem.c
     found: dict[Key, _Open] = {}
-    for some in batches(sorted(senders)):
-        rows = conn.execute(
-            sa.select(problem).where(
-                columns.closed_at.is_(None), columns.kind != "system", columns.sender.in_(some)
-            )
+    rows = conn.execute(
+        sa.select(problem).where(
+            columns.closed_at.is_(None),
+            columns.kind != "system",
+            columns.sender.in_(sorted(senders)),
         )
-        for row in rows:
-            found[row.kind, row.sender, row.rule] = _Open(
-                row.id, row.first_at, row.last_at, row.message, row.hint, row.first_delivery,
-                row.last_delivery, row.times,
-            )  # fmt: skip
+    )
+    for row in rows:
+        found[row.kind, row.sender, row.rule] = _Open(
+            row.id, row.first_at, row.last_at, row.message, row.hint, row.first_delivery,
+            row.last_delivery, row.times,
+        )  # fmt: skip
     return found
 
 
@@ -448,9 +448,7 @@ def listed(
     texts = pl.DataFrame(told, schema=dict.fromkeys(("what", "who", "todo"), pl.String))
     front = ["problem", "kind", "state", "sender", "rule", "what", "message", "times"]
     front += ["first_at", "last_at", "who", "todo"]
-    return pl.concat([found, texts], how="horizontal").select(
-        *front, pl.exclude(*front, "hint")
-    )
+    return pl.concat([found, texts], how="horizontal").select(*front, pl.exclude(*front, "hint"))
 
 
 def words(kind: str, rule: str, hint: str | None, last: int | None) -> dict[str, str]:
