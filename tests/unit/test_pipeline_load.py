@@ -20,7 +20,7 @@ from nemflow.errors import NotFound, UsageError
 from nemflow.events import DayConflict, FileFinished, LoadPublished, Progress
 from nemflow.mdff.generate import BREAKABLE, generate
 from nemflow.pipeline import large as large_module
-from nemflow.pipeline import load, reconcile, redo, replay, undo
+from nemflow.pipeline import load, loading, reconcile, redo, replay, undo
 from nemflow.pipeline import unpack as unpack_module
 from nemflow.store import open_store
 
@@ -627,6 +627,18 @@ def test_reconcile_clears_the_load_of_a_process_that_is_gone(store, put, monkeyp
     assert store.loads(1)["days"].to_list() == [0]
     assert store.deliveries()["state"].to_list() == ["dead"]
     assert load(store, path).states == {"loaded": 1}
+
+
+def test_a_process_number_that_was_given_to_another_process_is_a_dead_holder():
+    """In a container that starts again the new process has the number of the killed one."""
+    mine = loading.new_token()
+    host, number, began, rest = mine.split(":")
+    assert not loading._is_dead(mine, 60.0)
+    assert not loading._is_dead(f"{host}:{number}:{rest}", 60.0), "as earlier programs wrote it"
+    assert not loading._is_dead(f"elsewhere:{number}:1:{rest}", 60.0)
+    if not began:
+        pytest.skip("this system does not tell when a process began")
+    assert loading._is_dead(f"{host}:{number}:{int(began) - 1}:{rest}", 60.0)
 
 
 def test_a_slow_load_on_this_machine_is_not_taken_for_dead(store, put, monkeypatch):

@@ -182,7 +182,20 @@ def plan_of(sizes: Sizes, *, one_writer: bool, files: int | None = None) -> tupl
 
 def new_token() -> str:
     """A lease token: it tells who holds it, so that a dead holder is found out at once."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
+    number = os.getpid()
+    return f"{socket.gethostname()}:{number}:{_began(number)}:{uuid.uuid4().hex}"
+
+
+def _began(number: int) -> str:
+    """When a process began, in ticks of this machine's clock; empty where that is not told.
+
+    In a container that starts again the process has the number that the killed one had.
+    """
+    try:
+        status = Path(f"/proc/{number}/stat").read_bytes()
+    except OSError:
+        return ""
+    return status.rpartition(b")")[2].split()[19].decode()
 
 
 def reconcile(store: Store, *, hook: Hook | None = None) -> int:
@@ -214,7 +227,8 @@ def _is_dead(token: str, seconds_left: float) -> bool:
     only know that their lease ran out.
     """
     host, _, rest = token.partition(":")
-    number = rest.partition(":")[0]
+    number, _, rest = rest.partition(":")
+    began, told, _ = rest.rpartition(":")
     if host != socket.gethostname() or not number.isdigit() or os.name != "posix":
         return seconds_left < 0
     try:
@@ -223,6 +237,8 @@ def _is_dead(token: str, seconds_left: float) -> bool:
         return True
     except OSError:
         pass  # it is there, and not ours
+    if told and began and _began(int(number)) not in {"", began}:
+        return True  # another process has its number by now
     return seconds_left < -3600
 
 

@@ -135,7 +135,7 @@ def _names(conn: sa.Connection) -> list[str]:
 
 def _holder(token: str) -> str:
     """Host and process of a lease token, without what makes it unique."""
-    return token.rpartition(":")[0] or token
+    return ":".join(token.split(":")[:2])
 
 
 def _on_server(conn: sa.Connection) -> pl.DataFrame:
