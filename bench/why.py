@@ -5,10 +5,10 @@
 Two databases of their own are made and dropped. One is a store of ours. The other is the usual
 table: a row per reading, unique by (nmi, suffix, timestamp), and an index by timestamp, filled by
 COPY into a staging table and INSERT ... ON CONFLICT. Both get 446,400 readings (50 NMIs, 31 days,
-5 minutes), then a correction of every one of them, then three questions. Ours is timed from the file
-to the commit; of the other only the database is timed, its rows are parsed already. Each question
-is asked five times, the median counts. Prints the table that docs/why.md shows; takes half a
-minute.
+5 minutes), then a correction of every one of them, then three questions. Ours is timed from the
+file to the commit; of the other only the database is timed, its rows are parsed already. Each
+question is asked five times, the median counts. Prints the table that docs/why.md shows; takes
+half a minute.
 """
 
 from __future__ import annotations
