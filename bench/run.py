@@ -9,6 +9,8 @@ by side, so that other load on the machine hits all alike; ratios are taken betw
 same run. The peers live in an environment of their own with a Python of 3.12 or newer; without
 one, nemflow is measured alone.
 
+The service is measured by ``--only service`` (service.py, service_report.py).
+
 Next: shapes.py makes the files, ours.py, postgres.py and peers.py hold what is timed, report.py
 judges.
 """
@@ -31,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import report
+import service_report
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
@@ -350,6 +353,25 @@ def say(text: str) -> None:
     print(text, end="" if text.startswith("\r") else "\n", file=sys.stderr, flush=True)
 
 
+def measure_service(given: argparse.Namespace) -> int:
+    """The service, which takes its time: measured only when asked for by name."""
+    OUT.mkdir(exist_ok=True)
+    words = [sys.executable, "-m", "bench.service", *(["--quick"] if given.quick else [])]
+    done = subprocess.run(words, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return done.returncode
+    (OUT / "service.json").write_text(done.stdout, encoding="utf-8")
+    part = service_report.section(json.loads(done.stdout))
+    if given.write_docs:
+        page = HERE.parent / "docs" / "benchmarks.md"
+        page.write_text(
+            service_report.placed(page.read_text(encoding="utf-8"), part), encoding="utf-8"
+        )
+        say(f"Wrote {page.relative_to(HERE.parent)}")
+    print(done.stdout if given.json else part)
+    return 0
+
+
 def main() -> int:
     """Make the shapes, run the rounds, report."""
     options = argparse.ArgumentParser(description="Measure nemflow beside the two public readers.")
@@ -359,11 +381,17 @@ def main() -> int:
         help="once each, warmed up on a tiny file, small extras: < 90 s",
     )
     options.add_argument("--no-peers", action="store_true", help="measure nemflow alone")
-    options.add_argument("--only", metavar="WORD", help="only kinds of work that contain WORD")
+    options.add_argument(
+        "--only",
+        metavar="WORD",
+        help="only kinds of work that contain WORD; service: the service, about 15 minutes",
+    )
     options.add_argument("--json", action="store_true", help="print the result as JSON")
     options.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md anew")
     given = options.parse_args()
 
+    if given.only == "service":
+        return measure_service(given)
     started = time.perf_counter()
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     OUT.mkdir(exist_ok=True)
@@ -407,7 +435,8 @@ def main() -> int:
     (OUT / "latest.json").write_text(text + "\n", encoding="utf-8")
     if given.write_docs:
         page = HERE.parent / "docs" / "benchmarks.md"
-        page.write_text(report.page(result), encoding="utf-8")
+        old = page.read_text(encoding="utf-8") if page.exists() else ""
+        page.write_text(service_report.kept(report.page(result), old), encoding="utf-8")
         say(f"Wrote {page.relative_to(HERE.parent)}")
     print(text if given.json else report.terminal(result))
     return 0

@@ -321,3 +321,9 @@ def test_rates_shares_and_times_are_read_as_written(text, rate) -> None:
     ):
         with pytest.raises(UsageError):
             read_it(*wrong)
+
+
+def test_a_burst_is_due_at_one_moment_at_the_same_rate() -> None:
+    """Three every five seconds are 36 a minute."""
+    pace = Pace(per_second=0.6, burst=3)
+    assert [pace.due(number) for number in range(7)] == pytest.approx([0, 0, 0, 5, 5, 5, 10])

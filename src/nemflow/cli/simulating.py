@@ -56,6 +56,9 @@ def simulate(
     rate: Annotated[
         str, typer.Option("--rate", help="How often: 20/min, 5/s.", metavar="RATE")
     ] = "20/min",
+    burst: Annotated[
+        int, typer.Option("--burst", min=1, help="So many at the same moment.", metavar="N")
+    ] = 1,
     files: Annotated[
         int | None, typer.Option("--files", min=1, help="How many; default 20.", metavar="N")
     ] = None,
@@ -148,7 +151,13 @@ def simulate(
                 asexml=_share(asexml, "--asexml"),
                 seed=random.randrange(_SEEDS) if seed is None else seed,  # noqa: S311
             )
-            pace = Pace(per_second=per_second, senders=senders, patience=patient, retry=retry)
+            pace = Pace(
+                per_second=per_second,
+                burst=burst,
+                senders=senders,
+                patience=patient,
+                retry=retry,
+            )
             door = HttpDoor(client) if over_http and client else open_folder(Path(to))
             found = run.send(mix, door, pace, asking, tell)
             if record is not None:

@@ -80,9 +80,14 @@ class Pace:
     """How fast, and how patient."""
 
     per_second: float
+    burst: int = 1  #: so many are due at the same moment
     senders: int = 4
     patience: float = 600.0  #: seconds after which a parcel is given up
     retry: bool = True  #: send again what was refused for now
+
+    def due(self, number: int) -> float:
+        """Seconds after the beginning at which a parcel is due."""
+        return number // self.burst * self.burst / self.per_second
 
 
 class HttpDoor:
@@ -178,7 +183,7 @@ class Sending:
         self._done = 0
         self._failed: BaseException | None = None
         self._begun = 0.0
-        self._due = [(number / pace.per_second, number) for number in range(len(self.sent))]
+        self._due = [(pace.due(number), number) for number in range(len(self.sent))]
 
     def run(self) -> list[Sent]:
         """Send everything; Ctrl-C ends it between two attempts."""
@@ -243,7 +248,7 @@ class Sending:
         if not told.later or not self._pace.retry:
             row.outcome = "refused"
             return self._ended(number)
-        if after - number / self._pace.per_second > self._pace.patience:
+        if after - self._pace.due(number) > self._pace.patience:
             row.outcome = "not_sent"
             return self._ended(number)
         with self._turn:
