@@ -37,11 +37,12 @@ _version |  |
 errors |  |
 failpoints |  |
 events | errors |
+plain |  | polars?
 mdff | errors | polars pandas? pyarrow?
 intake | errors failpoints | watchfiles?
 store | errors events failpoints mdff | polars sqlalchemy alembic psycopg numpy stamina
 library | errors mdff intake | polars
-pipeline | errors events failpoints mdff intake store library | polars sqlalchemy
+pipeline | errors events failpoints mdff intake store library plain | polars sqlalchemy
 jobs | errors events failpoints mdff intake store pipeline | dramatiq redis pika pybreaker \
 sqlalchemy croniter
 simulating | errors mdff | polars httpx?

@@ -20,11 +20,13 @@ import typer
 
 from nemflow.cli import faults, wording
 from nemflow.cli.options import DbOption, again, numbers, open_to_read, settings, who
-from nemflow.cli.output import Column, CsvOption, JsonOption, Output
+from nemflow.cli.output import Column, CsvOption, JsonOption, Output, write
 from nemflow.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from nemflow.pipeline.reporting import Report
 
 _STEPS = (
     Column("attempt", right=True, show=wording.plain),
@@ -45,6 +47,25 @@ _DEAD = (
     Column("error", gives_way="fold"),
     *(Column(name, machine_only=True) for name in ("channel", "profile", "sha256", "size", "kept")),
 )
+_TEXTS = (
+    Column("source", gives_way="front"),
+    Column("state", style="bold"),
+    Column("stored", right=True),
+    Column("unchanged", right=True),
+    Column("rejected", right=True),
+    Column("error", gives_way="fold", optional=True),
+)
+_FINDINGS = (
+    Column("source", gives_way="front", optional=True),
+    Column("line", right=True, show=wording.plain),
+    Column("nmi", "NMI"),
+    Column("suffix"),
+    Column("day"),
+    Column("rule", style="yellow"),
+    Column("severity"),
+    Column("message", gives_way="fold"),
+    Column("todo", "what to do", gives_way="fold"),
+)
 _ACTED = (Column("delivery", "id", right=True, show=wording.plain), Column("act"))
 _PROMISES = (
     Column("held"),
@@ -62,11 +83,16 @@ def delivery(
         bool, typer.Option("--retry", help="Queue it again: dead, rejected or cancelled.")
     ] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Stop it, when it is not done.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="What its sender is told: each finding, what to mend.")
+    ] = False,
     db: DbOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
     """Show one delivery: where it is, its way step by step, what is in it."""
+    from nemflow.pipeline.reporting import report_of
+
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     if retry and cancel:
         raise UsageError("--retry and --cancel exclude each other.", hint="Give one of them.")
@@ -75,6 +101,9 @@ def delivery(
             store.retry(number, by=who())
         if cancel:
             store.cancel(number, by=who())
+        if report:
+            _report(out, report_of(store, number))
+            return
         row = store.delivery(number).row(0, named=True)
         way = store.timeline(number)
     if out.form == "json":
@@ -85,6 +114,35 @@ def delivery(
     out.rows(_STEPS, shown, empty="It has no timeline: it came by nemflow load.")
     if row["state"] in ("dead", "rejected", "cancelled") and row["kept"] == "spooled":
         out.command("Try it again: ", again(f"delivery {number} --retry", db))
+
+
+def _report(out: Output, found: Report) -> None:
+    """What the sender is told."""
+    if out.form == "csv":
+        write(found.csv())
+        return
+    if out.form == "json":
+        write(found.json())
+        return
+    about = found.delivery
+    out.say(f"delivery {about['delivery']}: {about['name']}: {about['state']}", "bold")
+    if about["error"]:
+        out.say(f"  {about['error']}", "red")
+    out.rows(_TEXTS, [_counted(each) for each in found.files], empty="No texts.")
+    out.rows(_FINDINGS, found.findings, empty="Nothing to mend.")
+    if not found.complete:
+        out.say(f"Only the first {len(found.findings):,} findings are listed.")
+    if found.not_checked:
+        out.say(f"Not checked, see nemflow explain: {', '.join(found.not_checked)}.")
+
+
+def _counted(text: Mapping[str, Any]) -> dict[str, Any]:
+    """A text with its days and reads together."""
+    counts = {
+        name: text["days"].get(name, 0) + text["reads"].get(name, 0)
+        for name in ("stored", "unchanged", "rejected")
+    }
+    return {**text, **counts}
 
 
 def dead(
@@ -248,6 +306,7 @@ def _facts(out: Output, row: Mapping[str, Any]) -> None:
         "holds": f"{inside.get('kind') or '?'}, {wording.count(count, 'NMI')}, {days}"
         if count
         else inside.get("kind"),
+        "unchecked": ", ".join(inside.get("not_checked") or ()),
         "days": f"{row['days_read']:,} read = {row['days_stored']:,} stored + "
         f"{row['days_unchanged']:,} unchanged + {row['days_rejected']:,} rejected"
         if row["days_read"]

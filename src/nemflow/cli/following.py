@@ -18,8 +18,9 @@ import typer
 
 from nemflow.cli import wording
 from nemflow.cli.options import DbOption, a_commit_or_instant, again, open_to_read
-from nemflow.cli.output import Column, CsvOption, JsonOption, Output, to_json, write
+from nemflow.cli.output import Column, CsvOption, JsonOption, Output, write
 from nemflow.errors import UsageError
+from nemflow.plain import to_json
 
 if TYPE_CHECKING:
     import polars as pl

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +28,7 @@ import typer
 from nemflow.cli.grid import Column, plain_table, terminal_table
 from nemflow.cli.wording import decimals
 from nemflow.errors import UsageError
+from nemflow.plain import to_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,8 +55,6 @@ __all__ = [
 ]
 
 Rows = Iterable[Mapping[str, Any]]
-#: Stands for a decimal while the rest becomes JSON; random, so that no data can hold it.
-_MARK = os.urandom(12).hex()
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0", "\r", "\n")
 
 
@@ -234,36 +231,6 @@ def spreadsheet_safe(value: Any) -> Any:
     if value.startswith(_FORMULA_STARTS):
         value = "'" + value
     return value.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def to_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON with decimals as exact number literals and times in ISO form with their offset."""
-    exact: dict[str, str] = {}
-
-    def encode(other: Any) -> Any:
-        if isinstance(other, Decimal):
-            mark = f"{_MARK}{len(exact)}."
-            exact[mark] = format(other, "f")
-            return mark
-        if isinstance(other, date | datetime):
-            return other.isoformat()
-        if hasattr(other, "to_list"):
-            return other.to_list()
-        return str(other)
-
-    text = json.dumps(value, default=encode, ensure_ascii=False, indent=indent)
-    if not exact:
-        return text
-    return _replace_marks(text, exact)
-
-
-def _replace_marks(text: str, exact: Mapping[str, str]) -> str:
-    """Put the number literals where ``to_json`` left marks for them."""
-    first, *parts = text.split(f'"{_MARK}')
-    for part in parts:
-        number, _, rest = part.partition('."')
-        first += exact[f"{_MARK}{number}."] + rest
-    return first
 
 
 def _each(rows: Rows | pl.DataFrame) -> Iterator[Mapping[str, Any]]:

@@ -46,6 +46,7 @@ from nemflow.cli.convert import convert
 from nemflow.cli.keys import keys
 from nemflow.cli.options import ENVIRONMENT
 from nemflow.cli.problems import problems
+from nemflow.cli.reprocess import reprocess
 from nemflow.cli.show import show
 from nemflow.cli.worker import worker
 
@@ -122,7 +123,14 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
     "Keep them": [loading.load, ledger.deliveries, ledger.files, ledger.file],
     "Ask for readings": [query.nmis, query.readings, query.versions, query.coverage],
     "Hand them on": [exporting.export, following.consumers, following.changes, following.feed],
-    "Put things right": [repair.quarantine, repair.replay, repair.undo, repair.redo, review.review],
+    "Put things right": [
+        repair.quarantine,
+        repair.replay,
+        repair.undo,
+        repair.redo,
+        reprocess,
+        review.review,
+    ],
     "Run the service": [
         serving.serve,
         worker,

@@ -158,6 +158,7 @@ def _wired(
         breakers={"store": Breaker("store", StoreAway), "queue": reconciler.breaker},
         rate=None if rate is None else RateLimit(rate, side),
         side=side,
+        how=how,
         participant=chosen.participant,
         review_after=chosen.review_after,
         features=frozenset(each.name for each in FEATURES if chosen.on(each.name)),

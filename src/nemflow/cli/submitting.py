@@ -41,6 +41,9 @@ _LOOK_SECONDS = 0.5
 _FINAL = {"loaded", "partly_loaded", "duplicate", "rejected", "dead", "cancelled", "undone"}
 _GOOD = {"loaded", "duplicate", "undone"}
 _OURS = {"dead", "cancelled"}
+#: What was sent is not what came: sent again, for a link may do that once.
+_DAMAGED = {"E-LENGTH", "E-DIGEST"}
+_DAMAGED_TRIES = 3
 _LATER = {408, 429, 500, 502, 503, 504, 507}
 _SENT = (
     Column("path", "file", gives_way="front"),
@@ -139,14 +142,12 @@ def _sent(
     """Send one file until the service has it, or refuses it for good."""
     import httpx
 
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
     headers = {
-        "Content-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:",
-        "Content-Length": str(path.stat().st_size),
+        **_digest(path),
         "Content-Type": "application/octet-stream",
         "Idempotency-Key": uuid.uuid4().hex,
     }
+    tries = 0
     where = f"/v1/deliveries/{quote(path.name, safe='')}"
     pause = 1.0
     while True:
@@ -159,13 +160,36 @@ def _sent(
             if answer.is_success:
                 return dict(answer.json())
             why = _problem(answer)
-            if answer.status_code not in _LATER:
+            damaged = answer.status_code == 400 and _code(answer) in _DAMAGED
+            if damaged:  # on the way, or the file is being written: three times, then it is us
+                tries += 1
+                if tries < _DAMAGED_TRIES:
+                    time.sleep(pause)
+                    headers |= _digest(path)
+                    continue
+            if damaged or answer.status_code not in _LATER:
                 raise UsageError(f"{path}: {why}") if answer.status_code < 500 else SystemFault(why)
-            later = float(answer.headers.get("retry-after", pause))
+            later = _later(answer, pause)
         if time.monotonic() + later > until:
             raise SystemFault(f"{path} was not sent: {why}", hint="Send it again later.")
         time.sleep(later)
         pause = min(2 * pause, 30.0)
+
+
+def _digest(path: Path) -> dict[str, str]:
+    """How long a file is and its SHA-256, as headers."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    return {
+        "Content-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:",
+        "Content-Length": str(path.stat().st_size),
+    }
+
+
+def _later(answer: httpx.Response, pause: float) -> float:
+    """When the service wants it again; our own pause when it does not say, or not in seconds."""
+    said = answer.headers.get("retry-after", "")
+    return float(said) if said.isascii() and said.isdigit() else pause
 
 
 def _waited(
@@ -199,6 +223,15 @@ def _bytes(path: Path, told: _Told) -> Iterator[bytes]:
             yield piece
             size += len(piece)
             told(path, size)
+
+
+def _code(answer: httpx.Response) -> str | None:
+    """The problem's code; None: it is no problem document."""
+    try:
+        told = answer.json()
+    except ValueError:
+        return None
+    return str(told.get("code")) if isinstance(told, dict) else None
 
 
 def _problem(answer: httpx.Response) -> str:

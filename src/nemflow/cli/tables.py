@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from nemflow.mdff.meterdata import MARKET, MeterData
+from nemflow.plain import FORMULA, spreadsheet_safe
 
 if TYPE_CHECKING:
     from polars.schema import Schema
 
-_FORMULA: Final = r"^[=+\-@\t\x00\r\n]"
 _STAMP: Final = "%Y-%m-%dT%H:%M:%S%:z"
 _TIME: Final = pl.Datetime("us", MARKET)
 
@@ -78,7 +78,7 @@ def _as_written(table: pl.DataFrame, *, floats: bool, guarded: bool) -> pl.DataF
     if not guarded:
         return table
     texts = table.select(pl.col(pl.String))
-    if any(bool(text.unique().str.contains(_FORMULA).any()) for text in texts):
+    if any(bool(text.unique().str.contains(FORMULA).any()) for text in texts):
         return spreadsheet_safe(table)
     return table
 
@@ -177,20 +177,12 @@ def _sink(form: str, rows: pl.LazyFrame, draft: Path) -> None:
         rows.sink_ipc(draft)
 
 
-def spreadsheet_safe(table: pl.DataFrame) -> pl.DataFrame:
-    """Text cells that a spreadsheet would run get a leading ``'``; numbers and times do not."""
-    text = pl.col(pl.String)
-    return table.with_columns(
-        pl.when(text.str.contains(_FORMULA)).then(pl.lit("'") + text).otherwise(text).name.keep()
-    )
-
-
 def _has_formula(data: MeterData) -> bool:
     """Whether any text of the days would be run: asked once per day, not once per reading."""
     days = data.frame_days
     reasons = days["spans"].explode().struct.field("reason_text")
     texts = [*days.select(pl.col(pl.String)), reasons]
-    return any(bool(text.str.contains(_FORMULA).any()) for text in texts)
+    return any(bool(text.str.contains(FORMULA).any()) for text in texts)
 
 
 def _with_times_as_text(table: pl.DataFrame) -> pl.DataFrame:

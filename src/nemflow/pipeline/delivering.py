@@ -83,8 +83,11 @@ class Delivering:
 
     @property
     def not_checked(self) -> tuple[str, ...]:
-        """Rules that need to know who we are, when nobody has said."""
-        return () if self.participant else ("F008", "N002")
+        """Rules that need to know who we are: F008 unless ``participant`` says it.
+
+        N002 (is the NMI ours?) needs a list of our NMIs, which there is none of yet.
+        """
+        return ("N002",) if self.participant else ("F008", "N002")
 
 
 @dataclass(frozen=True, slots=True)

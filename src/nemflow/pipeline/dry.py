@@ -43,7 +43,7 @@ class DrySink:
         self._review_after = review_after
         self._last = 0
         self.imagined = Imagined()
-        self.bad = pl.DataFrame()  #: what was rejected: KEY, load
+        self.bad = pl.DataFrame()  #: what was rejected: KEY, load, rules
         self.reviews = pl.DataFrame(schema=review.FOUND)  #: what a real run would leave
         self.sources: dict[int, str | None] = {}  #: of each load that never was
 
@@ -138,7 +138,9 @@ class _DryStep:
         self._sink.imagined.services = every
 
     def records(self, bad: pl.DataFrame) -> None:
-        self._sink.bad = pl.concat([self._sink.bad, bad.select(*KEY, "load")], how="diagonal")
+        rules = [name for name in ("rules",) if name in bad.columns]
+        told = bad.select(*KEY, "load", *rules)
+        self._sink.bad = pl.concat([self._sink.bad, told], how="diagonal")
 
     def findings(self, findings: pl.DataFrame) -> None:
         pass

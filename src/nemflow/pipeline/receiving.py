@@ -169,6 +169,17 @@ def _receive(
     return Receipt(number, state, sha256, None if earlier is None else earlier.delivery)
 
 
+def receive_in(
+    conn: sa.Connection, store: Store, landing: Landing, arrival: work.Arrival
+) -> Receipt:
+    """Accept an arrival within a transaction of the caller's, which holds the guard of its bytes.
+
+    ``landing`` is synced already; a COMMIT without an answer is found out with ``work.arrived``.
+    """
+    began = datetime.now(MARKET_OFFSET)
+    return _receive(conn, store, landing, arrival, key=None, began=began)
+
+
 def _answered(conn: sa.Connection, before: once.Remembered, sha256: str) -> Receipt:
     """The receipt of an upload that came before, as it stands now. Raises UsageError."""
     if before.sha256 != sha256:

@@ -29,6 +29,7 @@ from nemflow.errors import FileRefused, SpoolFault, UsageError
 from nemflow.intake.archive import Limits, Refused, members
 from nemflow.mdff import acknowledgements as answers
 from nemflow.mdff import asexml
+from nemflow.plain import spreadsheet_safe
 from nemflow.store import history, told
 from nemflow.store.ledger import COUNTS
 
@@ -48,7 +49,6 @@ CSV_COLUMNS: Final = (
     "rule", "severity", "message", "todo", "raw",
 )  # fmt: skip
 _RULE: Final = re.compile(r"[A-Z]\d{3}(?=:)")
-_FORMULA: Final = r"^[=+\-@\t\r\n\x00]"  #: what a spreadsheet takes for a formula begins so
 _SAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -60,6 +60,7 @@ class Report:
     files: Sequence[Mapping[str, Any]]  #: each text in it: source, state, counts, error
     findings: Sequence[Mapping[str, Any]]  #: columns of the CSV, at most ``FINDINGS_TOLD``
     complete: bool  #: all findings are listed
+    not_checked: Sequence[str] = ()  #: rules that nobody could check: we did not say who we are
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; instants and days as ISO text."""
@@ -68,6 +69,7 @@ class Report:
             "files": [dict(each) for each in self.files],
             "findings": [dict(each) for each in self.findings],
             "complete": self.complete,
+            "not_checked": list(self.not_checked),
         }
 
     def json(self) -> str:
@@ -95,9 +97,7 @@ class Report:
                 rows.append(row)
         schema = dict.fromkeys(CSV_COLUMNS, pl.String) | {"delivery": pl.Int64, "line": pl.Int64}
         frame = pl.DataFrame(rows, schema=schema, orient="row")
-        runs = pl.col(pl.String).str.contains(_FORMULA)
-        safe = pl.when(runs).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String))
-        return frame.with_columns(safe.name.keep()).write_csv()
+        return spreadsheet_safe(frame).write_csv()
 
 
 def report_of(store: Store, delivery: int) -> Report:
@@ -114,9 +114,10 @@ def report_of(store: Store, delivery: int) -> Report:
         way = history.timeline(conn, backend, delivery)
     top = itself.row(0, named=True)
     about = {name: _plain(top[name]) for name in _SAID}
+    not_checked = json.loads(top["inspected"] or "{}").get("not_checked", [])
     if top["dry_run"]:
         files, rows = _of_dry_run(way, delivery)
-        return Report(about, files, rows[:FINDINGS_TOLD], len(rows) <= FINDINGS_TOLD)
+        return Report(about, files, rows[:FINDINGS_TOLD], len(rows) <= FINDINGS_TOLD, not_checked)
     frame = inside.sort("delivery") if inside.height else itself
     files = [_file(row) for row in frame.iter_rows(named=True)]
     states = {each["delivery"]: each["state"] for each in files}
@@ -124,7 +125,7 @@ def report_of(store: Store, delivery: int) -> Report:
         {name: _plain(row.get(name, states.get(row["delivery"]))) for name in CSV_COLUMNS}
         for row in found.head(FINDINGS_TOLD).iter_rows(named=True)
     ]
-    return Report(about, files, rows, found.height <= FINDINGS_TOLD)
+    return Report(about, files, rows, found.height <= FINDINGS_TOLD, not_checked)
 
 
 def _file(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nemflow._version import __version__
 from nemflow.errors import StoreAway
-from nemflow.service import acts, health, noticed, problems, queries, stream, uploads
+from nemflow.service import (
+    acts,
+    bulk,
+    health,
+    keys,
+    noticed,
+    problems,
+    queries,
+    reprocess,
+    stream,
+    uploads,
+)
 from nemflow.service.bodies import Refusal
 from nemflow.service.context import Context
 
@@ -49,9 +60,8 @@ def create(context: Context) -> FastAPI:
     app.state.stopping = threading.Event()
     if "metrics" in context.features:
         app.include_router(health.measured)
-    for router in (health.router, queries.router, acts.router, stream.router, uploads.router):
-        app.include_router(router)
-    app.include_router(noticed.router)
+    for part in (health, queries, acts, bulk, reprocess, keys, noticed, stream, uploads):
+        app.include_router(part.router)
     problems.install(app)
     app.add_middleware(_StoreAway, context=context)
     app.add_middleware(_NoZeroBytes)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nemflow.events import Hook
     from nemflow.jobs.breaker import Breaker
     from nemflow.jobs.side import Side
+    from nemflow.pipeline.delivering import Delivering
     from nemflow.service.auth import Keyring
     from nemflow.service.intake import Intake
     from nemflow.service.limiting import RateLimit
@@ -44,5 +45,6 @@ class Context:
     rate: RateLimit | None = None  #: how often a key may ask; None: as often as it likes
     side: Side | None = None  #: Redis beside the queue; None: there is none
     recalled: int = 0  #: answers about an NMI that Redis gave
+    how: Delivering | None = None  #: how deliveries are loaded; where originals are archived
     participant: str | None = None
     review_after: int = 140

@@ -6,7 +6,7 @@ Promises: decimals are exact in every form (JSON number literals, CSV text, Deci
 are market time with their offset; a CSV cell that a spreadsheet would run gets a leading ``'``;
 an Accept that asks for none of the four is refused with 406.
 
-Look next: ``nemflow.cli.output`` and ``nemflow.cli.tables``, which print the same for people.
+Look next: ``nemflow.plain``; ``nemflow.cli.output``, which prints the same for people.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import polars as pl
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from nemflow.cli.output import to_json
-from nemflow.cli.tables import spreadsheet_safe
 from nemflow.mdff.meterdata import MARKET
+from nemflow.plain import spreadsheet_safe, to_json
 from nemflow.service.problems import Problem
 
 JSON = "application/json"

@@ -22,8 +22,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from nemflow.cli.output import to_json
 from nemflow.errors import StoreAway, StoreBusy
+from nemflow.plain import to_json
 from nemflow.service.auth import needs
 from nemflow.service.problems import documented
 from nemflow.service.queries import MOST, Given

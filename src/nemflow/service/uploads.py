@@ -27,6 +27,7 @@ from fastapi.responses import FileResponse, Response
 from nemflow.errors import NotFound, UsageError
 from nemflow.pipeline.receiving import Receipt, receive
 from nemflow.pipeline.reporting import report_of
+from nemflow.pipeline.reprocessing import original_of
 from nemflow.service import forms
 from nemflow.service.auth import Caller, needs
 from nemflow.service.bodies import Body, Digest, Gone, Parts, Refusal, named, parts_of
@@ -34,7 +35,7 @@ from nemflow.service.context import Context
 from nemflow.service.intake import Intake
 from nemflow.service.problems import Problem, answer, documented, noticed
 from nemflow.service.queries import Given, Number
-from nemflow.store.work import FINAL, SPOOLED, WORKING
+from nemflow.store.work import ARCHIVED, FINAL, SPOOLED, WORKING
 
 router = APIRouter(prefix="/v1", tags=["uploads"])
 Uploader = Annotated[Caller, Depends(needs("upload"))]
@@ -152,16 +153,19 @@ def report(request: Request, given: Given, by: Follower, delivery: Number) -> Re
     dependencies=[Depends(needs("read"))],
 )
 def original(given: Given, delivery: Number) -> Response:
-    """The bytes as they were delivered, as long as they lie in the spool."""
+    """The bytes as they were delivered, as long as they lie in the spool or the archive."""
     row = forms.row_of(given.store.delivery(delivery))
-    intake = given.intake
-    if intake is None or row["kept"] != SPOOLED or not intake.spool.has(row["sha256"]):
+    intake, archive = given.intake, None if given.how is None else given.how.archive
+    kept = row["kept"] in (SPOOLED, ARCHIVED)  # of a member only its whole delivery is
+    spool = None if intake is None else intake.spool
+    path = original_of(row["sha256"], spool, archive) if kept else None
+    if path is None:
         raise NotFound(
-            f"The original of delivery {delivery} is not in the spool.",
-            hint="It is deleted or archived after loading, see spool.keep_after.",
+            f"The original of delivery {delivery} is neither in the spool nor in the archive.",
+            hint="It is deleted, archived or kept after loading, see spool.keep_after.",
         )
     return FileResponse(
-        intake.spool.path(row["sha256"]),
+        path,
         media_type="application/octet-stream",
         filename=named(row["name"]),
         headers={"X-Content-Type-Options": "nosniff"},

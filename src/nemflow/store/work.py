@@ -38,6 +38,7 @@ FINAL: Final = (
     "loaded", "partly_loaded", "duplicate", "rejected", "dead", "cancelled", "undone",
 )  # fmt: skip
 SPOOLED: Final = "spooled"  #: its original lies in the spool
+ARCHIVED: Final = "archived"  #: its original lies in the archive
 MAX_ATTEMPTS: Final = 5
 POISON: Final = "Q-POISON"  #: code of a delivery whose attempts are used up
 AUTO: Final = "auto"  #: the rule profile is chosen by what the delivery is
