@@ -28,6 +28,7 @@ FINAL: Final = frozenset(
     {"loaded", "partly_loaded", "duplicate", "rejected", "dead", "cancelled", "undone"}
 )
 PATIENCE: Final = 60.0
+FIRST_PATIENCE: Final = 3.0
 _PAGE: Final = 1000
 _PAUSE: Final = 0.5
 _ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -42,8 +43,8 @@ class Asking:
         self._client = client
 
     def newest(self) -> int:
-        """The number of the newest delivery; 0 when there is none."""
-        rows = self._json("/v1/deliveries", {"limit": 1})["deliveries"]
+        """The newest delivery's number; 0: none is there. Asked first, so not patiently."""
+        rows = self._json("/v1/deliveries", {"limit": 1}, FIRST_PATIENCE)["deliveries"]
         return int(rows[0]["delivery"]) if rows else 0
 
     def backlog(self) -> Row:
@@ -74,19 +75,23 @@ class Asking:
             return None
         return pl.read_ipc_stream(io.BytesIO(answer.content))
 
-    def _json(self, where: str, asked: Mapping[str, Any]) -> Row:
-        answer = self._asked(where, asked, {})
+    def _json(self, where: str, asked: Mapping[str, Any], patience: float = PATIENCE) -> Row:
+        answer = self._asked(where, asked, {}, patience)
         if not answer.is_success:
             raise SystemFault(problem(answer))
         return dict(answer.json())
 
     def _asked(
-        self, where: str, asked: Mapping[str, Any], headers: Mapping[str, str]
+        self,
+        where: str,
+        asked: Mapping[str, Any],
+        headers: Mapping[str, str],
+        patience: float = PATIENCE,
     ) -> httpx.Response:
         """The answer, 2xx or 404. Raises SystemFault, UsageError (a key that may not)."""
         import httpx
 
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + patience
         while True:
             try:
                 answer = self._client.get(where, params=asked, headers=headers)
