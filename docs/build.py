@@ -397,7 +397,7 @@ Every variable has a twin with `_FILE` behind it that names a file holding the v
 `NEMFLOW_DB_FILE=/run/secrets/db_url`, `NEMFLOW_QUEUE_URL_FILE`. The line end is not part of it. The
 value and its file at the same time are an error, and so is a file that is missing, empty or
 unreadable: a store nobody meant must not be opened instead. Containers' secrets and systemd's
-`LoadCredential` both give such files."""
+`LoadCredential` both give such files; see [production](production.md)."""
 _SETTINGS_FEATURES = """\
 Every way in and every optional part is a switch of the table `features`. A part that must be told
 something first is on as soon as it is told; `nemflow serve` prints what is on, and what is off and

@@ -104,6 +104,20 @@ def test_every_command_told_to_people_is_one() -> None:
         assert is_command(shlex.split(line.partition(" #")[0]))
 
 
+@pytest.mark.parametrize("page", ["production.md", "ways-in.md", "laptop.md"])
+def test_every_command_of_the_pages_for_operators_is_one(page: str) -> None:
+    """In blocks and in sentences; numbers and names stand for themselves."""
+    text = (REPO / "docs" / page).read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    told = re.findall(r"^(?:\$ )?nemflow (?!serves)(.+)$", blocks, re.MULTILINE)
+    told += re.findall(r"`nemflow ([^`]+)`", text)
+    told = [line for line in told if "…" not in line]
+    assert told
+    for line in told:
+        words = [word.replace("ID", "7") for word in shlex.split(line, comments=True)]
+        assert (words[1:] == [] and words[0] in ROOT.commands) or is_command(words), line
+
+
 def test_a_planted_slip_in_a_command_is_caught() -> None:
     """The tests above can fail."""
     for words in (["serv"], ["serve", "--wokers", "0"], ["worker", "--threads", "none"]):
