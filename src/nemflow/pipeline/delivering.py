@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nemflow import failpoints
 from nemflow.errors import DataError, NemflowError, SpoolFault, StoreTaken, UsageError
+from nemflow.events import SCENE, About, StepFinished, reason_of, tell
 from nemflow.intake.archive import Limits
 from nemflow.mdff.asexml import XmlLimits
 from nemflow.pipeline import large
@@ -97,6 +99,7 @@ class Settled:
     delivery: int
     state: str  #: loaded, partly_loaded, duplicate, rejected
     outcome: LoadSummary  #: what this attempt did; members of earlier attempts are not in it
+    reason: str = ""  #: of what was not loaded whole: a rule id or the code of an error
 
 
 def process(
@@ -108,6 +111,7 @@ def process(
     how: Delivering,
     beat: Beat | None = None,
     hook: Hook | None = None,
+    about: About | None = None,
 ) -> Settled:
     """Take a claimed delivery to its final state.
 
@@ -120,6 +124,7 @@ def process(
         beat: called with ``events.Progress`` as work goes on, in this thread; False: the lease is
             lost, stop.
         hook: called with each event of ``nemflow.events``, after its commit.
+        about: the delivery as events name it; None: by its number only.
 
     Returns:
         Its final state; the ledger has it too.
@@ -133,7 +138,7 @@ def process(
     row = store.backend.look(lambda conn: resumed.row_of(conn, delivery))
     if row.lease_token != token:
         raise _lost(delivery)
-    way = _Way(store, row, token, how)
+    way = _Way(store, row, token, how, hook, about)
     try:
         if not spool.has(row.sha256):
             raise SpoolFault(
@@ -146,11 +151,13 @@ def process(
     except (DataError, UsageError) as error:  # another attempt would end the same way
         state = "rejected" if isinstance(error, DataError) else "dead"
         way.give_up(state, error)
-        outcome = LoadSummary(())
+        outcome, reason = LoadSummary(()), error.code
+    else:
+        reason = _reason(outcome)
     state = way.end(outcome)
     with suppress(NemflowError):  # it is final: ``clear_originals`` finishes what is left
         way.settle(spool, state)
-    return Settled(delivery, state, outcome)
+    return Settled(delivery, state, outcome, reason)
 
 
 def clear_originals(store: Store, spool: Spool, how: Delivering, *, limit: int = 1000) -> int:
@@ -188,7 +195,17 @@ def _row(number: int, conn: sa.Connection) -> resumed.Row:
 class _Way:
     """One attempt of one delivery."""
 
-    def __init__(self, store: Store, row: resumed.Row, token: str, how: Delivering) -> None:
+    def __init__(
+        self,
+        store: Store,
+        row: resumed.Row,
+        token: str,
+        how: Delivering,
+        hook: Hook | None = None,
+        about: About | None = None,
+    ) -> None:
+        self._hook = hook
+        self._about = about or About(row.id)
         self._store = store
         self._row = row
         self._token = token
@@ -200,6 +217,9 @@ class _Way:
         """Time a step; yields its detail. It gets to the timeline with what is written next."""
         began = datetime.now(MARKET_OFFSET)
         detail: dict[str, Any] = {}
+        scene = SCENE.get()
+        if scene is not None:
+            scene.step = name
         try:
             yield detail
         except StoreTaken:
@@ -241,6 +261,14 @@ class _Way:
 
         done = self._store.backend.transact(transaction, happened=happened)
         del self._steps[: len(steps)]
+        for each in steps:
+            tell(
+                self._hook,
+                StepFinished(
+                    self._about, each["name"], each["attempt"],
+                    each["began_at"], each["ended_at"], each["outcome"],
+                ),
+            )  # fmt: skip
         return done
 
     def inspect(self, spool: Spool) -> None:
@@ -396,6 +424,15 @@ class _Way:
         if not dispatch.still_needed(conn, row.sha256, besides=row.id):
             spool.delete(row.sha256)
         return True
+
+
+def _reason(outcome: LoadSummary) -> str:
+    """Why it was not loaded whole, in one word; empty: it was."""
+    if not outcome.files:
+        return "empty"
+    rules = sum((Counter(each.rules) for each in outcome.files), Counter())
+    error = next((each.error for each in outcome.files if each.error), None)
+    return reason_of(None if rules else error, dict(rules))
 
 
 def _checked(delivery: int, beat: Beat, progress: Progress) -> None:

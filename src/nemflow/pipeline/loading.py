@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemflow.errors import ArchiveRefused, NemflowError, UsageError
-from nemflow.events import LoadCleared
+from nemflow.events import About, LeaseExpired, LoadCleared, tell
 from nemflow.intake.archive import Limits
 from nemflow.mdff.asexml import XmlLimits
 from nemflow.pipeline import large, work
@@ -208,16 +208,20 @@ def reconcile(store: Store, *, hook: Hook | None = None) -> int:
     closed = 0
     for token, seconds_left in held.items():
         if _is_dead(token, seconds_left):
-            loads, count = store.backend.transact(functools.partial(_clear, token))
+            lost, loads, count = store.backend.transact(functools.partial(_clear, token))
             closed += count
-            if hook is not None:
-                hook(LoadCleared(tuple(loads), count))
+            tell(hook, LoadCleared(tuple(loads), count))
+            for number, attempt in lost:
+                tell(hook, LeaseExpired(About(number), attempt))
     return closed
 
 
-def _clear(token: str, conn: sa.Connection) -> tuple[list[int], int]:
+def _clear(
+    token: str, conn: sa.Connection
+) -> tuple[list[tuple[int, int]], list[int], int]:
     why = "The loading process ended before it was done; load it again."
-    return leases.clear(conn, token, why=why, state="dead")
+    lost = leases.worked_on(conn, token)
+    return lost, *leases.clear(conn, token, why=why, state="dead")
 
 
 def _is_dead(token: str, seconds_left: float) -> bool:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from nemflow import events
 from nemflow.errors import UsageError
 from nemflow.store import once, resumed, work
 from nemflow.store.tables import MARKET_OFFSET
@@ -28,6 +29,7 @@ from nemflow.store.tables import MARKET_OFFSET
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from nemflow.events import Hook
     from nemflow.intake.spool import Landing, Spool
     from nemflow.store import Store
 
@@ -60,6 +62,9 @@ def receive(
     lane: str = "normal",
     dry_run: bool = False,
     idempotency_key: str | None = None,
+    trace: str | None = None,
+    request: str | None = None,
+    hook: Hook | None = None,
 ) -> Receipt:
     """Accept the bytes in ``landing``: keep them, then write their delivery.
 
@@ -76,6 +81,9 @@ def receive(
         dry_run: it is only tried out.
         idempotency_key: what the sender calls this upload; the same one again, with the same key
             and the same bytes, gets the same delivery.
+        trace: W3C traceparent of what brought it, kept with the delivery; None: a new one.
+        request: X-Request-ID of the request that brought it, kept too.
+        hook: called with events.DeliveryReceived, and DeliveryFinished for a duplicate.
 
     Returns:
         The receipt: from here on it will be loaded, whatever is killed.
@@ -102,6 +110,8 @@ def receive(
         lane=lane,
         dry_run=dry_run,
         received_at=datetime.now(MARKET_OFFSET),
+        trace=trace or str(events.new_trace()),
+        request=request,
     )
     taken: list[Receipt] = []
 
@@ -116,10 +126,28 @@ def receive(
         return conn.execute(work.arrived(taken[0].delivery, arrival)).first() is not None
 
     try:
-        return store.backend.transact(transaction, happened=happened)
+        receipt = store.backend.transact(transaction, happened=happened)
     except _CameFirst as other:  # the same upload, at the same moment
         first = other.first
         return store.backend.look(lambda conn: _answered(conn, first, arrival.sha256))
+    if not receipt.repeated:
+        _told(hook, receipt, arrival, began)
+    return receipt
+
+
+def _told(hook: Hook | None, receipt: Receipt, arrival: work.Arrival, began: datetime) -> None:
+    """Tell the hook of what has arrived, and of its end when that is known at once."""
+    ended = datetime.now(MARKET_OFFSET)
+    about = events.About(
+        receipt.delivery,
+        *(arrival.trace, arrival.request, arrival.api_key),
+        *(arrival.channel, arrival.sender, arrival.lane),
+    )
+    size, state = arrival.size, receipt.state
+    events.tell(hook, events.DeliveryReceived(about, state, size, began, ended))
+    if state == "duplicate":
+        seconds = (ended - began).total_seconds()
+        events.tell(hook, events.DeliveryFinished(about, state, "", size, 0, seconds))
 
 
 class _CameFirst(Exception):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from nemflow.errors import NotFound, UsageError
-from nemflow.events import LoadPublished
+from nemflow.events import LoadPublished, RecordsReplayed, tell
 from nemflow.mdff.reader import Parser, Text
 from nemflow.mdff.rules import severity
 from nemflow.pipeline.dry import DrySink
@@ -154,17 +154,21 @@ class _Job:
         part, days, reads, load, (state, seq, at) = self.sink.run(
             lambda step: self._load(step, part, profile)
         )
-        if seq and self.hook is not None:
-            self.hook(LoadPublished("published", seq, at.isoformat(), (load,)))
         kinds = self.records["record"]
+        tried_days = _account(int((kinds == "300").sum()), days)
+        tried_reads = _account(int((kinds == "250").sum()), reads)
+        if seq:
+            tell(self.hook, LoadPublished("published", seq, at.isoformat(), (load,)))
+        if not isinstance(self.sink, DrySink):
+            tell(self.hook, _replayed(tried_days, tried_reads))
         rejected = part.bad.explode("rules").group_by("rules").len().drop_nulls()
         return FileOutcome(
             source=about["source"],
             state=state,
             file=about["file"],
             delivery=about["delivery"],
-            days=_account(int((kinds == "300").sum()), days),
-            reads=_account(int((kinds == "250").sum()), reads),
+            days=tried_days,
+            reads=tried_reads,
             rules=dict(rejected.sort("rules").iter_rows()),
             conflicts=int(days["conflict"].sum()) + int(reads["conflict"].sum()),
             findings=self._told(part.findings, about["source"]),
@@ -327,6 +331,13 @@ def _counts(days: pl.DataFrame, reads: pl.DataFrame) -> dict[str, int]:
 def _account(tried: int, taken: pl.DataFrame) -> Counts:
     stored = int(taken["stored"].sum())
     return Counts(tried, stored, taken.height - stored, tried - taken.height)
+
+
+def _replayed(days: Counts, reads: Counts) -> RecordsReplayed:
+    return RecordsReplayed(
+        *(days.stored, days.unchanged, days.rejected),
+        *(reads.stored, reads.unchanged, reads.rejected),
+    )
 
 
 def _merged(outcomes: list[FileOutcome]) -> list[FileOutcome]:

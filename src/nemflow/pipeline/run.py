@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from nemflow.errors import FileRefused
-from nemflow.events import FileFinished, LoadPublished, Progress
+from nemflow.events import FileFinished, LoadPublished, Progress, reason_of, tell
 from nemflow.mdff.meterdata import MARKET
 from nemflow.pipeline.outcome import NONE_READ, Counts, FileOutcome
 from nemflow.store import ledger
@@ -268,6 +268,10 @@ class Run:
                 *(outcome.days.unchanged, outcome.days.rejected),
                 *(outcome.reads.read, outcome.reads.stored),
                 *(outcome.reads.unchanged, outcome.reads.rejected),
+                rules=tuple(outcome.rules.items()),
+                reason=reason_of(outcome.error, dict(outcome.rules)),
+                bytes=item.size,
+                dry_run=outcome.delivery is None,
             )
         )
 
@@ -275,7 +279,7 @@ class Run:
         """Tell the hook; ``event`` is called only when somebody listens."""
         if self._hook is not None:
             made: Event = event()
-            self._hook(made)
+            tell(self._hook, made)
 
     def published(self, seq: int, at: datetime, loads: Sequence[int]) -> None:
         """Tell that loads became visible."""

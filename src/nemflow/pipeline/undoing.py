@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nemflow.events import LoadPublished
+from nemflow.events import LoadPublished, tell
 from nemflow.pipeline.outcome import Change
 from nemflow.store import ledger, reversal
 from nemflow.store.review import AFTER_DAYS
@@ -104,5 +104,5 @@ def _changed(
         reviews=done.reviews,
     )
     if hook is not None:
-        hook(LoadPublished(kind, change.seq, change.at, done.loads))
+        tell(hook, LoadPublished(kind, change.seq, change.at, done.loads))
     return change

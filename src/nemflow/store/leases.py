@@ -106,6 +106,21 @@ def renew(conn: sa.Connection, backend: Backend, token: str) -> None:
     )
 
 
+def worked_on(conn: sa.Connection, token: str) -> list[tuple[int, int]]:
+    """The deliveries of the service that a lease holds: number, and in which attempt."""
+    rows = conn.execute(
+        sa.select(delivery.c.id, delivery.c.attempts)
+        .where(
+            delivery.c.lease_token == token,
+            delivery.c.kept == "spooled",
+            delivery.c.parent.is_(None),
+            delivery.c.state.in_(["inspecting", "loading"]),
+        )
+        .order_by(delivery.c.id)
+    )
+    return [(row.id, row.attempts) for row in rows]
+
+
 def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[list[int], int]:
     """Remove every row of the open loads under a lease, and close its deliveries.
 

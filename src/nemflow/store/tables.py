@@ -101,6 +101,8 @@ delivery = sa.Table(
     ),
     _column("told_state", sa.Text, "the state of its last outcome"),
     _column("told_at", Stamp, "finished_at of its last outcome"),
+    _column("trace", sa.Text, "W3C traceparent of the request that brought it, or retried it"),
+    _column("request", sa.Text, "X-Request-ID of the request that brought it"),
     sa.Index("delivery_by_parent", "parent"),
     sa.Index("delivery_by_file", "file"),
     sa.Index("delivery_by_state", "state", "id"),

@@ -58,6 +58,8 @@ class Arrival:
     lane: str = "normal"  #: urgent, normal, bulk
     dry_run: bool = False
     received_at: datetime = field(default_factory=lambda: datetime.now(MARKET_OFFSET))
+    trace: str | None = None  #: W3C traceparent of what brought it
+    request: str | None = None  #: X-Request-ID of the request that brought it
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,17 @@ class Work:
     attempt: int  #: 1: the first
     inspected: Mapping[str, Any] | None  #: what an earlier attempt found out
     received_at: datetime
+    trace: str | None = None  #: as of its arrival, or of the last retry
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of an attempt to claim a delivery."""
+
+    work: Work | None  #: what is to be done; None: nothing
+    lost: int | None = None  #: the attempt whose lease had run out
+    dead: Work | None = None  #: its attempts are used up: it is dead from here on
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +126,8 @@ def receive(conn: sa.Connection, backend: Backend, arrival: Arrival) -> int:
             received_at=arrival.received_at,
             kept=SPOOLED,
             dry_run=arrival.dry_run,
+            trace=arrival.trace,
+            request=arrival.request,
             state_at=backend.now(conn),
         )
     )
@@ -173,14 +188,28 @@ def claim(
         What is to be done; None: nothing, it is not known, done, held, not due or dead. What an
         earlier attempt left open is cleared.
     """
+    return take(conn, backend, number, token, seconds, max_attempts=max_attempts).work
+
+
+def take(
+    conn: sa.Connection,
+    backend: Backend,
+    number: int,
+    token: str,
+    seconds: float,
+    *,
+    max_attempts: int = MAX_ATTEMPTS,
+) -> Taken:
+    """``claim``, which says what it found on the way."""
     row = locked(conn, number)
     if row is None:
-        return None
+        return Taken(None)
     now = backend.now(conn)
     if row.lease_token == token and row.state in WORKING:
-        return _work(row, row.attempts)
+        return Taken(_work(row, row.attempts))
     if not _free(row, now):
-        return None
+        return Taken(None)
+    lost = None if row.lease_token is None else row.attempts
     if row.lease_token is not None:
         _close_attempt(conn, number, row.lease_token, "Its worker was lost.")
         step(
@@ -195,14 +224,14 @@ def claim(
             conn, number, "claim", attempt=row.attempts, began_at=now, ended_at=now,
             outcome="dead", detail={"error": why},
         )  # fmt: skip
-        return None
+        return Taken(None, lost, _work(row, row.attempts))
     attempt = row.attempts + 1
     put(
         conn, number, state="loading" if row.inspected else "inspecting", now=now,
         lease_token=token, lease_until=now + timedelta(seconds=seconds),
         attempts=attempt, next_try_at=None, progress=None, finished_at=None,
     )  # fmt: skip
-    return _work(row, attempt)
+    return Taken(_work(row, attempt), lost)
 
 
 def guard(conn: sa.Connection, number: int, token: str) -> None:
@@ -465,6 +494,8 @@ def _work(row: Any, attempt: int) -> Work:
         attempt=attempt,
         inspected=None if row.inspected is None else json.loads(row.inspected),
         received_at=received,
+        trace=row.trace,
+        request=row.request,
     )
 
 
