@@ -13,18 +13,24 @@ Look next: ``nemflow.store.work`` for the ledger's side, ``worker.py`` for who c
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from nemflow import events
 from nemflow.errors import NemflowError, SpoolFault, StoreError, StoreFull, StoreTaken
+from nemflow.events import tell
 from nemflow.pipeline import delivering
 from nemflow.pipeline.loading import new_token
+from nemflow.pipeline.outcome import Counts, LoadSummary
 from nemflow.store import work
+from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -77,6 +83,9 @@ class Attempt:
         self._aborted = False  #: we were told to stop
         self._progress: Progress | None = None
         self._moved = time.monotonic()
+        self._work: work.Work | None = None  #: once it is claimed
+        self._about = events.About(number)
+        self._began = datetime.now(MARKET_OFFSET)
 
     def run(self) -> str | None:
         """Do it; returns the state it led to, None when there was nothing to do or it was lost.
@@ -85,15 +94,36 @@ class Attempt:
             StoreError: the ledger cannot be reached; it will find out by itself.
         """
         seconds = float(self._working.lease_seconds)
-        claimed = self._ledger(
-            lambda conn: work.claim(
+        began = datetime.now(MARKET_OFFSET)
+        taken = self._ledger(
+            lambda conn: work.take(
                 conn, self._store.backend, self.number, self.token, seconds,
                 max_attempts=self._working.attempts,
             )
         )  # fmt: skip
-        if claimed is None:
+        self._told_of_claim(taken)
+        if taken.work is None:
             return None
-        heart = threading.Thread(target=self._renew, name=f"lease-{self.number}", daemon=True)
+        self._work, self._began = taken.work, began
+        about = self._about = about_of(taken.work)
+        scene = events.Scene(about.request, about.trace, about.who, about.delivery)
+        before = events.SCENE.set(scene)
+        try:
+            tell(self._hook, events.AttemptBegan(
+                about, taken.work.attempt, began, taken.work.received_at
+            ))  # fmt: skip
+            return self._run(taken.work.attempt)
+        finally:
+            events.SCENE.reset(before)
+
+    def _run(self, attempt: int) -> str | None:
+        """What was claimed."""
+        heart = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._renew,),
+            name=f"lease-{self.number}",
+            daemon=True,
+        )
         heart.start()
         try:
             settled = delivering.process(
@@ -104,12 +134,15 @@ class Attempt:
                 how=self._how,
                 beat=self._beat,
                 hook=self._hook,
+                about=self._about,
             )
         except Exception as error:  # noqa: BLE001 - the ledger is told
-            return self._failed(error, claimed.attempt)
+            return self._failed(error, attempt)
         finally:
             self._over.set()
             heart.join(_JOIN_SECONDS)  # it may wait for a database that is away
+        self._ended(settled.state, settled.reason)
+        self._final(settled.state, settled.reason, settled.outcome)
         return settled.state
 
     def abort(self) -> None:
@@ -166,19 +199,23 @@ class Attempt:
         """Tell the ledger; returns the state it led to, None when the delivery is not ours."""
         if self._aborted:
             self.hand_back()
+            self._ended("queued")
             return "queued"
+        code = error.code if isinstance(error, NemflowError) else type(error).__name__
         why = str(error) if isinstance(error, NemflowError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, NemflowError):
             log.error("Delivery %s failed.", self.number, exc_info=error)
         if may_pass(error) and attempt < self._working.attempts:
             seconds = pause(attempt, self._working)
-            log.warning("Delivery %s is tried again in %.0f s: %s", self.number, seconds, why)
             held = self._ledger(
                 lambda conn: work.retry_later(
                     conn, self._store.backend, self.number, self.token, error=why, seconds=seconds
                 )
             )
             state = "waiting_retry"
+            if held:
+                log.warning("Delivery %s is tried again in %.0f s: %s", self.number, seconds, why)
+                tell(self._hook, events.RetryScheduled(self._about, attempt, code, seconds))
         else:
             held = self._ledger(
                 lambda conn: work.settle(
@@ -186,12 +223,58 @@ class Attempt:
                 )
             )
             state = "dead"
+            if held:
+                self._final(state, code)
+        self._ended(state if held else "lost", code)
         if isinstance(error, StoreError) and not isinstance(error, StoreTaken):
             raise error  # for the breaker
         return state if held else None
 
+    # -- what is told -------------------------------------------------------------------------
+
+    def _told_of_claim(self, taken: work.Taken) -> None:
+        """What the claim has found on its way."""
+        known = taken.work or taken.dead
+        if known is None:
+            return
+        if taken.lost is not None:
+            tell(self._hook, events.LeaseExpired(about_of(known), taken.lost))
+        if taken.dead is not None:
+            self._work, self._about = known, about_of(known)
+            self._final("dead", work.POISON)
+
+    def _ended(self, outcome: str, reason: str = "") -> None:
+        now = datetime.now(MARKET_OFFSET)
+        attempt = 0 if self._work is None else self._work.attempt
+        ended = events.AttemptFinished(self._about, attempt, self._began, now, outcome, reason)
+        tell(self._hook, ended)
+
+    def _final(self, state: str, reason: str, outcome: LoadSummary | None = None) -> None:
+        done = self._work
+        if done is None:
+            return
+        days, reads = (Counts(), Counts()) if outcome is None else (outcome.days, outcome.reads)
+        since = datetime.now(MARKET_OFFSET) - done.received_at
+        final = events.DeliveryFinished(
+            *(self._about, state, "" if state in ("loaded", "duplicate") else reason),
+            *(done.size, done.attempt, round(max(0.0, since.total_seconds()), 3)),
+            *(0 if outcome is None else len(outcome.files),),
+            *(days.read, days.stored, days.unchanged, days.rejected),
+            *(reads.read, reads.stored, reads.unchanged, reads.rejected),
+            dry_run=done.dry_run,
+        )
+        tell(self._hook, final)
+
     def _ledger(self, act: Callable[[sa.Connection], T]) -> T:
         return self._store.backend.transact(act)
+
+
+def about_of(found: work.Work) -> events.About:
+    """A claimed delivery as events name it."""
+    return events.About(
+        *(found.delivery, found.trace, found.request, found.api_key),
+        *(found.channel, found.sender, found.lane),
+    )
 
 
 def may_pass(error: Exception) -> bool:

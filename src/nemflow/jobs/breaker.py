@@ -15,11 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pybreaker
 
 from nemflow.errors import NemflowError
+from nemflow.events import BreakerChanged, tell
+
+if TYPE_CHECKING:
+    from nemflow.events import Hook
 
 FAILURES: Final = 3
 RESET_SECONDS: Final = 5.0
@@ -35,8 +39,10 @@ class Breaker:
         *away: type[NemflowError],
         failures: int = FAILURES,
         reset_seconds: float = RESET_SECONDS,
+        hook: Hook | None = None,
     ) -> None:
         """``away``: the errors that mean it is away; others say nothing about it."""
+        self._hook = hook
         self.name = name
         self._away = away
         self._reset = reset_seconds
@@ -97,15 +103,19 @@ class Breaker:
         def fail() -> None:
             raise error
 
+        was_open = self.open
         with suppress(pybreaker.CircuitBreakerError, type(error)):
             self._circuit.call(fail)
         if self.open:
             self._circuit.open()
             self._opened = time.monotonic()
+            if not was_open:
+                tell(self._hook, BreakerChanged(self.name, open=True))
 
     def worked(self) -> None:
         """It answered."""
         if self.open:
             self._circuit.close()
+            tell(self._hook, BreakerChanged(self.name, open=False))
         else:
             self._circuit.call(lambda: None)

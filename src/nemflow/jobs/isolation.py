@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import logging.handlers
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,7 @@ from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
 from nemflow.errors import NemflowError, SystemFault
+from nemflow.events import SCENE, About, AttemptBegan, RetryScheduled, tell
 from nemflow.intake.spool import Spool
 from nemflow.jobs.attempt import Attempt, pause
 from nemflow.pipeline.loading import new_token
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
+    from nemflow.events import Event, Hook
     from nemflow.intake.spool import SpoolLimits
     from nemflow.jobs.pace import Working
     from nemflow.pipeline.delivering import Delivering
@@ -43,7 +46,18 @@ _END_SECONDS = 5.0  #: a child that was told to end and does not is killed
 class Child:
     """A process that attempts one delivery after the other; used by one thread."""
 
-    def __init__(self, store: Store, spool: Spool, how: Delivering, working: Working) -> None:
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        how: Delivering,
+        working: Working,
+        *,
+        hook: Hook | None = None,
+    ) -> None:
+        """``hook``: called here, in the parent, with what happens there."""
+        self._hook = hook
+        self._about: About | None = None  #: of the attempt that runs
         self._store = store
         self._arguments = {
             "url": store.backend.url.render_as_string(hide_password=False),
@@ -54,6 +68,7 @@ class Child:
             "working": working,
         }
         self._working = working
+        self._attempt = 0  #: its number
         self._process: Any = None
         self._link: Connection | None = None
 
@@ -62,8 +77,12 @@ class Child:
         link = self._started()
         token = new_token()
         try:
+            self._about = None
             link.send((number, token))
             word, value = link.recv()
+            while word not in ("done", "failed"):
+                self._heard(word, value)
+                word, value = link.recv()
         except (EOFError, OSError) as error:
             self._buried()
             self._let_go(number, token)
@@ -75,6 +94,15 @@ class Child:
             raise value
         state: str | None = value
         return state
+
+    def _heard(self, word: str, value: Any) -> None:
+        """An event, or a line of the log, of the process below."""
+        if word == "log":
+            logging.getLogger(value.name).handle(value)
+            return
+        if isinstance(value, AttemptBegan):
+            self._about, self._attempt = value.about, value.attempt
+        tell(self._hook, value)
 
     def abort(self) -> None:
         """Have it hand back what it works on, and end."""
@@ -120,14 +148,16 @@ class Child:
 
     def _let_go(self, number: int, token: str) -> None:
         """We know that it is gone; nobody has to wait for the lease to run out."""
-        why = "The process that worked on it died."
+        why, seconds = "The process that worked on it died.", pause(1, self._working)
         with contextlib.suppress(NemflowError):
-            self._store.backend.transact(
+            held = self._store.backend.transact(
                 lambda conn: work.retry_later(
-                    conn, self._store.backend, number, token,
-                    error=why, seconds=pause(1, self._working),
+                    conn, self._store.backend, number, token, error=why, seconds=seconds
                 )
-            )  # fmt: skip
+            )
+            if held:
+                about = self._about or About(number)
+                tell(self._hook, RetryScheduled(about, self._attempt, "Q-DIED", seconds))
 
 
 def main(
@@ -161,6 +191,8 @@ def main(
             stop()
 
         threading.Thread(target=watch, daemon=True, name="parent").start()
+    said = _Said(link)
+    logging.getLogger().addHandler(said)
     with open_store(url, create=False, pool=pool) as store:
         spool = Spool(root, limits)
         while not stopping.is_set():
@@ -170,8 +202,9 @@ def main(
                 return
             if given is None:
                 return
-            attempt = Attempt(store, spool, given[0], how, working, token=given[1])
+            attempt = Attempt(store, spool, given[0], how, working, token=given[1], hook=said.event)
             current.append(attempt)
+            said.open = True
             answer: tuple[str, Any]
             try:
                 answer = "done", attempt.run()
@@ -179,8 +212,34 @@ def main(
                 answer = "failed", _sendable(error)
             finally:
                 current.clear()
-            with contextlib.suppress(OSError):
-                link.send(answer)
+            said.open = False  # the parent reads nothing more until it sends the next
+            said.send(*answer)
+
+
+class _Said(logging.handlers.QueueHandler):
+    """Sends events, and lines of the log, to the parent, where the numbers are kept."""
+
+    open = False  #: whether the parent reads
+
+    def __init__(self, link: Connection) -> None:
+        super().__init__(queue=None)  # type: ignore[arg-type]
+        self._link = link
+        self._turn = threading.Lock()
+
+    def event(self, event: Event) -> None:
+        """The hook of the attempt."""
+        self.send("event", event)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """What is logged between attempts nobody would read."""
+        if self.open:
+            record.scene = SCENE.get()
+            self.send("log", record)
+
+    def send(self, word: str, value: Any) -> None:
+        """One message; a parent that is gone is noticed elsewhere."""
+        with self._turn, contextlib.suppress(OSError):
+            self._link.send((word, value))
 
 
 def _sendable(error: NemflowError) -> NemflowError:

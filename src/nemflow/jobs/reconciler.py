@@ -21,6 +21,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from nemflow.errors import BrokerAway, NemflowError
+from nemflow.events import About, LeaseExpired, LookedThrough, tell
 from nemflow.jobs.breaker import Breaker
 from nemflow.jobs.pace import Rhythm
 from nemflow.pipeline import reconcile
@@ -58,7 +59,7 @@ class Reconciler:
         *,
         hook: Hook | None = None,
     ) -> None:
-        self.breaker = Breaker("broker", BrokerAway)
+        self.breaker = Breaker("broker", BrokerAway, hook=hook)
         self._store = store
         self._spool = spool
         self._queue = queue
@@ -110,6 +111,7 @@ class Reconciler:
             )
             for each in found:
                 self._queue.enqueue(each.delivery, each.lane)
+        tell(self._hook, LookedThrough(len(found)))
         return len(found)
 
     def tidy(self) -> None:
@@ -120,6 +122,7 @@ class Reconciler:
         for number in backend.look(lambda conn: dispatch.wedged(conn, backend, longest)):
             why = f"It was in one state for more than {longest} seconds."
             if self._take_away(number, why):
+                tell(self._hook, LeaseExpired(About(number), 0))
                 log.error("Delivery %s was taken from its worker: %s", number, why)
         clear_originals(store, self._spool, self._how)
         if time.monotonic() - self._swept >= _SWEEP_SECONDS:

@@ -66,7 +66,7 @@ class Worker:
 
         ``live``: told of progress, unless isolated; see ``Attempt``.
         """
-        self.breaker = Breaker("database", StoreAway, StoreFull)
+        self.breaker = Breaker("database", StoreAway, StoreFull, hook=hook)
         self._store = store
         self._spool = spool
         self._queue = queue
@@ -113,7 +113,7 @@ class Worker:
         with self.breaker.guarding():
             state = self._isolated(number) if self._isolate else self._here(number)
         if state is not None:
-            log.info("Delivery %s: %s", number, state)
+            log.debug("Delivery %s: %s", number, state)
 
     def _here(self, number: int) -> str | None:
         attempt = Attempt(
@@ -133,7 +133,9 @@ class Worker:
 
         child: Child | None = getattr(self._own, "child", None)
         if child is None:
-            child = self._own.child = Child(self._store, self._spool, self._how, self._working)
+            child = self._own.child = Child(
+                self._store, self._spool, self._how, self._working, hook=self._hook
+            )
             self._children.append(child)
         with self._holding(child):
             return child.run(number)

@@ -138,7 +138,7 @@ def process(
     row = store.backend.look(lambda conn: resumed.row_of(conn, delivery))
     if row.lease_token != token:
         raise _lost(delivery)
-    way = _Way(store, row, token, how, hook, about)
+    way = _Way(store, row, token, how, hook=hook, about=about)
     try:
         if not spool.has(row.sha256):
             raise SpoolFault(
@@ -201,6 +201,7 @@ class _Way:
         row: resumed.Row,
         token: str,
         how: Delivering,
+        *,
         hook: Hook | None = None,
         about: About | None = None,
     ) -> None:

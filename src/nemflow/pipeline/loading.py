@@ -216,9 +216,7 @@ def reconcile(store: Store, *, hook: Hook | None = None) -> int:
     return closed
 
 
-def _clear(
-    token: str, conn: sa.Connection
-) -> tuple[list[tuple[int, int]], list[int], int]:
+def _clear(token: str, conn: sa.Connection) -> tuple[list[tuple[int, int]], list[int], int]:
     why = "The loading process ended before it was done; load it again."
     lost = leases.worked_on(conn, token)
     return lost, *leases.clear(conn, token, why=why, state="dead")

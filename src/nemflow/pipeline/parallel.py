@@ -25,7 +25,7 @@ from multiprocessing import connection, get_context, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from nemflow.errors import ArchiveRefused
-from nemflow.events import Progress
+from nemflow.events import Progress, tell
 from nemflow.pipeline import worker
 from nemflow.pipeline.outcome import FileOutcome
 from nemflow.pipeline.work import Given, How, size_of, size_of_one
@@ -162,8 +162,7 @@ class _Crew:
             each.seen = said
             self._report(said.source)
         elif kind == "event":
-            if self.hook is not None:
-                self.hook(said)
+            tell(self.hook, said)
         elif kind == "failed":
             self.failed = self.failed or said
         else:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from nemflow.errors import NotFound, UsageError
-from nemflow.events import SCENE, new_trace
+from nemflow.events import SCENE, Scene, new_trace
 from nemflow.store import work
 from nemflow.store.leases import batches
 from nemflow.store.ledger import note
@@ -329,7 +329,7 @@ def retry(
         UsageError: one of them is in another state, or its original is not there any more; then
             none is queued.
     """
-    now, scene = backend.now(conn), SCENE.get()
+    now, scene = backend.now(conn), SCENE.get() or Scene()
     for number in sorted(set(numbers)):
         row = _must_be(conn, number)
         if row.state not in _RETRIED:
@@ -344,7 +344,7 @@ def retry(
             )
         work.put(
             conn, number, state="queued", now=now, attempts=0, next_try_at=None, finished_at=None,
-            error=None, trace=str(new_trace(scene and scene.trace)), request=scene and scene.request,
+            error=None, trace=str(new_trace(scene.trace)), request=scene.request,
         )  # fmt: skip
         _act(conn, "retry", row, now=now, who=who)
     return _noted(conn, backend, "retry", numbers, who)
