@@ -98,7 +98,7 @@ class Attempt:
         taken = self._ledger(
             lambda conn: work.take(
                 conn, self._store.backend, self.number, self.token, seconds,
-                max_attempts=self._working.attempts,
+                most=self._working.attempts,
             )
         )  # fmt: skip
         self._told_of_claim(taken)

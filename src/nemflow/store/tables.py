@@ -34,7 +34,7 @@ from nemflow.store.columntypes import identity as _id
 from nemflow.store.columntypes import metadata as metadata  # noqa: PLC0414
 
 #: The schema this program reads and writes; a test keeps it equal to the newest migration.
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 #: Deliveries that have reached a final state which is not among the outcomes yet, as SQL: the
 #: question must be that of the index, word by word.
 UNTOLD = (

@@ -188,17 +188,11 @@ def claim(
         What is to be done; None: nothing, it is not known, done, held, not due or dead. What an
         earlier attempt left open is cleared.
     """
-    return take(conn, backend, number, token, seconds, max_attempts=max_attempts).work
+    return take(conn, backend, number, token, seconds, most=max_attempts).work
 
 
 def take(
-    conn: sa.Connection,
-    backend: Backend,
-    number: int,
-    token: str,
-    seconds: float,
-    *,
-    max_attempts: int = MAX_ATTEMPTS,
+    conn: sa.Connection, backend: Backend, number: int, token: str, seconds: float, *, most: int
 ) -> Taken:
     """``claim``, which says what it found on the way."""
     row = locked(conn, number)
@@ -216,7 +210,7 @@ def take(
             conn, number, "lost", attempt=row.attempts, began_at=moment(row.state_at) or now,
             ended_at=now, outcome="lease ran out", detail={"holder": row.lease_token},
         )  # fmt: skip
-    if row.attempts >= max_attempts:
+    if row.attempts >= most:
         why = f"{POISON}: {row.attempts} attempts were begun and none came to an end."
         why += f" The last error: {row.error}" if row.error else ""
         put(conn, number, state="dead", now=now, error=why, finished_at=now, next_try_at=None)
