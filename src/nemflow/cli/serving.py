@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +27,8 @@ from nemflow.cli.options import DbOption, settings
 from nemflow.errors import MissingExtra, StoreAway, UsageError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from nemflow.service.context import Context
     from nemflow.service.server import Part
     from nemflow.settings import Settings
@@ -57,6 +59,9 @@ def serve(
         int,
         typer.Option("--workers", min=0, help="Worker processes; 0: others run them.", metavar="N"),
     ] = 1,
+    console: Annotated[
+        bool | None, typer.Option("--console/--no-console", help="The web console at /console.")
+    ] = None,
 ) -> None:
     """Serve the API and load what arrives, until stopped."""
     try:
@@ -64,7 +69,8 @@ def serve(
     except ModuleNotFoundError as error:
         raise MissingExtra("The service", "service") from error
 
-    given = {"db": db, "service.host": host, "queue.url": queue}
+    given: dict[str, object] = {"db": db, "service.host": host, "queue.url": queue}
+    given["features.console"] = console
     given["spool.folder"] = None if spool is None else str(spool)
     chosen = settings(ctx, **given)
     logging.basicConfig(
@@ -91,6 +97,8 @@ def serve(
 
         def said() -> None:
             typer.echo(f"nemflow serves {url}" + (f"  (docs: {url}/docs)" if docs else ""))
+            if chosen.on("console"):
+                typer.echo(f"  console {url}/console/")
             typer.echo(f"  store {without_password(chosen.db)}")
             typer.echo(
                 "  API keys are needed."
@@ -101,7 +109,8 @@ def serve(
                 typer.echo(f"  {line}")
             sys.stdout.flush()
 
-        server.run(context, on, parts, grace=grace, said=said)
+        mount = _console(chosen, context) if chosen.on("console") else None
+        server.run(context, on, parts, grace=grace, said=said, mount=mount)
     typer.echo("nemflow has stopped; what is unfinished goes on at the next start.")
 
 
@@ -182,6 +191,19 @@ def _noticing(store: Store, context: Context, outbox: Path | None) -> Part:
 
     noticer = Noticer(store, {**context.ready, "outbox": writable})
     return Part("noticer", noticer.run, noticer.stop)
+
+
+def _console(chosen: Settings, context: Context) -> Callable[[FastAPI], None]:
+    """Puts the console on the application. Raises MissingExtra, SystemFault."""
+    from nemflow import app
+    from nemflow import console as web
+
+    secret = app.spool_of(chosen).root / "console.secret"
+
+    def mount(on: FastAPI) -> None:
+        web.mount(on, context, secret_file=secret)
+
+    return mount
 
 
 def _parts_said(chosen: Settings) -> Iterator[str]:

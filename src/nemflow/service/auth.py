@@ -114,11 +114,16 @@ class Keyring:
 
 
 def needs(*scopes: str) -> Callable[[Request], Caller]:
-    """A dependency of a route: the caller, who must have one of these scopes, or ``admin``."""
+    """A dependency of a route: the caller, who must have one of these scopes, or ``admin``.
+
+    Who is signed in at the console, and asks from its pages, is found in ``request.state`` by
+    ``nemflow.console.gate``.
+    """
 
     def caller(request: Request) -> Caller:
         keyring: Keyring = request.app.state.context.keyring
-        found = keyring.caller(secret_of(request))
+        signed_in: Caller | None = getattr(request.state, "signed_in", None)
+        found = signed_in or keyring.caller(secret_of(request))
         if found.key is None:
             local_only(request)
         elif request.app.state.context.rate is not None and not hasattr(request.state, "counted"):

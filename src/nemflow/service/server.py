@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nemflow.errors import SystemFault
@@ -32,6 +33,7 @@ from nemflow.service.context import Context
 
 log = logging.getLogger("nemflow.service")
 HEADER_SECONDS = 10.0
+_MOST_WEBSOCKET_BYTES = 1 << 20
 _JOIN_SECONDS = 15.0  #: beyond the grace time
 
 
@@ -73,6 +75,7 @@ def run(
     *,
     grace: float,
     said: Callable[[], None],
+    mount: Callable[[FastAPI], None] | None = None,
 ) -> None:
     """Serve until told to stop.
 
@@ -82,17 +85,22 @@ def run(
         parts: what runs beside it.
         grace: seconds that requests in hand may take to finish.
         said: called once, when connections are answered.
+        mount: puts the console on the application; it needs websockets and a lifespan, which are
+            off without it.
 
     Raises:
         SystemFault: a part ended by itself.
     """
     app = create(context)
+    if mount is not None:
+        mount(app)
     server = _Server(
         uvicorn.Config(
             app,
             http=_Guarded,
-            ws="none",
-            lifespan="off",
+            ws="none" if mount is None else "websockets-sansio",
+            ws_max_size=_MOST_WEBSOCKET_BYTES,
+            lifespan="off" if mount is None else "on",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -163,6 +171,7 @@ class _Guarded(H11Protocol):
     """A connection on which headers must come in time: uvicorn itself waits for ever."""
 
     _late: asyncio.TimerHandle | None = None
+    _upgraded = False
 
     def connection_made(self, transport: Any) -> None:
         """The clock runs from the first moment."""
@@ -172,7 +181,7 @@ class _Guarded(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """And again from the first byte of the next request."""
         super().data_received(data)
-        if self._late is None and self._between_requests():
+        if self._late is None and not self._upgraded and self._between_requests():
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -180,6 +189,13 @@ class _Guarded(H11Protocol):
         if self._late is not None:
             self._late.cancel()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """From here on it is no longer HTTP: no headers are waited for."""
+        if self._late is not None:
+            self._late.cancel()
+        self._upgraded = True
+        super().handle_websocket_upgrade(event)
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete

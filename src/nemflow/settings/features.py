@@ -35,4 +35,7 @@ FEATURES: Final = (
     Feature("uploads", "uploads over HTTP (POST and PUT /v1/deliveries)"),
     Feature("metrics", "/metrics for Prometheus"),
     Feature("docs", "/docs and /openapi.json"),
+    Feature(
+        "console", "the web console at /console, in one process (serve --console)", usual=False
+    ),
 )

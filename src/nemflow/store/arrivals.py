@@ -186,6 +186,10 @@ class Arrivals:
         """The key with this secret; None: unknown, expired or revoked."""
         return self.backend.look(lambda conn: key_store.check(conn, self.backend, secret))
 
+    def live_key(self, number: int) -> Key | None:
+        """The key of this number while it is good; None: unknown, expired or revoked."""
+        return self.backend.look(lambda conn: key_store.live(conn, self.backend, number))
+
     def has_keys(self) -> bool:
         """Whether anybody has a key that is good now."""
         return self.backend.look(lambda conn: key_store.any_live(conn, self.backend))

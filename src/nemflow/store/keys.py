@@ -149,6 +149,19 @@ def check(conn: sa.Connection, backend: Backend, secret: str) -> Key | None:
     return Key(row.id, row.name, row.sender, frozenset(row.scopes.split()), expires_at)
 
 
+def live(conn: sa.Connection, backend: Backend, number: int) -> Key | None:
+    """The key of this number while it is good; None: unknown, expired or revoked."""
+    columns = api_key.c
+    row = conn.execute(
+        sa.select(columns.id, columns.name, columns.sender, columns.scopes, columns.expires_at)
+        .where(columns.id == number, *_live(backend.now(conn)))
+    ).first()  # fmt: skip
+    if row is None:
+        return None
+    scopes = frozenset(row.scopes.split())
+    return Key(row.id, row.name, row.sender, scopes, moment(row.expires_at))
+
+
 def revoke(
     conn: sa.Connection, backend: Backend, number: int, who: str | None
 ) -> sa.Select[tuple[int]]:

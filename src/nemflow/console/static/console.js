@@ -1,0 +1,236 @@
+// What a page does in the browser: keys, asking before an act, choosing rows, uploads, replays.
+// Whatever changes something goes to the API, which asks for the scope again.
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const make = (tag, text, look) => {
+    const made = document.createElement(tag);
+    if (text !== undefined) made.textContent = text;
+    if (look) made.className = look;
+    return made;
+  };
+  const renew = () => { if (window.emitEvent) emitEvent("renew"); };
+  const say = (text, kind = "good") => {
+    const line = make("div", text, `alert ${kind}`);
+    $("said").replaceChildren(line);
+    setTimeout(() => line.remove(), kind === "bad" ? 15000 : 6000);
+  };
+  const call = async (address, body, method = "POST") => {
+    const answer = await fetch(address, {
+      method, headers: { "Content-Type": "application/json", Accept: "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const told = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error([told.detail || `Answer ${answer.status}.`, told.hint].filter(Boolean).join(" "));
+    return told;
+  };
+  const ask = (title, lines, yes = "Do it") => new Promise((done) => {
+    const box = $("ask");
+    $("ask-title").textContent = title;
+    $("ask-body").replaceChildren(...lines);
+    const agree = box.querySelector("[data-yes]");
+    agree.textContent = yes;
+    agree.hidden = yes === null;
+    const end = (answer) => { box.onclose = null; box.close(); done(answer); };
+    agree.onclick = () => end(true);
+    box.querySelector("[data-no]").onclick = () => end(false);
+    box.onclose = () => done(false);
+    box.showModal();
+  });
+
+  // -- rows that are chosen: kept while the table renews itself -------------------------------
+  const chosen = new Map();
+  const shown = () => {
+    const bar = $("bulk-count");
+    if (bar) bar.textContent = chosen.size ? `${chosen.size} chosen` : "None chosen";
+    document.querySelectorAll("[data-bulk]").forEach((each) => { each.disabled = !chosen.size; });
+  };
+  const restore = () => {
+    document.querySelectorAll("[data-pick]").forEach((box) => {
+      if (chosen.has(box.dataset.pick)) { box.checked = true; chosen.set(box.dataset.pick, { ...box.dataset }); }
+    });
+    shown();
+  };
+  let waiting = false;
+  new MutationObserver(() => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; restore(); });
+  }).observe(document.documentElement, { childList: true, subtree: true });
+  document.addEventListener("change", (event) => {
+    const box = event.target;
+    if (box.matches("[data-all]")) {
+      document.querySelectorAll("[data-pick]").forEach((each) => {
+        each.checked = box.checked;
+        if (box.checked) chosen.set(each.dataset.pick, { ...each.dataset }); else chosen.delete(each.dataset.pick);
+      });
+    } else if (box.matches("[data-pick]")) {
+      if (box.checked) chosen.set(box.dataset.pick, { ...box.dataset }); else chosen.delete(box.dataset.pick);
+    } else if (box.matches("form.filters select, form.filters input[type=date]")) {
+      box.form.requestSubmit();
+    }
+    shown();
+  });
+  const RULES = {
+    retry: { title: "Retry", what: "will be queued again, with all attempts",
+      can: (d) => ["dead", "rejected", "cancelled"].includes(d.state) && d.kept === "spooled",
+      why: (d) => d.kept !== "spooled" ? "its original is gone" : `it is ${d.state.replace("_", " ")}` },
+    cancel: { title: "Cancel", what: "will be stopped",
+      can: (d) => ["received", "queued", "waiting_retry", "inspecting", "loading"].includes(d.state),
+      why: (d) => `it is done: ${d.state.replace("_", " ")}` },
+    undo: { title: "Undo", what: "will be taken back; what stood before counts again",
+      can: (d) => ["loaded", "partly_loaded"].includes(d.state),
+      why: (d) => `it is ${d.state.replace("_", " ")}` },
+  };
+  const bulk = async (act) => {
+    const rule = RULES[act];
+    const all = [...chosen.values()].sort((a, b) => a.pick - b.pick);
+    const can = all.filter(rule.can), not = all.filter((d) => !rule.can(d));
+    const list = (rows, words) => {
+      const made = make("ul");
+      rows.slice(0, 12).forEach((d) => made.append(make("li", `#${d.pick} ${d.name}${words(d)}`)));
+      if (rows.length > 12) made.append(make("li", `… and ${rows.length - 12} more`));
+      return made;
+    };
+    const days = can.reduce((sum, d) => sum + Number(d.days || 0), 0);
+    const lines = [make("p", `${can.length} ${rule.what}${act === "undo" ? ` (${days.toLocaleString("en")} days)` : ""}.`), list(can, () => "")];
+    if (not.length) lines.push(make("p", `${not.length} will be left as they are:`), list(not, (d) => ` — ${rule.why(d)}`));
+    if (!await ask(`${rule.title} ${all.length}?`, lines, can.length ? rule.title : null)) return;
+    let good = 0; const bad = [];
+    for (const d of can) {
+      say(`${rule.title}: ${good + bad.length + 1} of ${can.length} …`);
+      try { await call(`/v1/deliveries/${d.pick}/${act}`); good += 1; chosen.delete(d.pick); }
+      catch (error) { bad.push(`#${d.pick}: ${error.message}`); }
+    }
+    document.querySelectorAll("[data-pick], [data-all]").forEach((box) => { box.checked = chosen.has(box.dataset.pick); });
+    say(`${rule.title}: ${good} done${bad.length ? `, ${bad.length} not. ${bad[0]}` : "."}`, bad.length ? "bad" : "good");
+    shown(); renew();
+  };
+
+  // -- fix and replay ---------------------------------------------------------------------------
+  const summary = (told) => {
+    const sum = (name) => told.days[name] + told.reads[name];
+    return `${sum("read")} read = ${sum("stored")} stored + ${sum("unchanged")} unchanged + ${sum("rejected")} rejected`;
+  };
+  const replay = async (button) => {
+    const box = button.closest("[data-replay]");
+    const dry = button.dataset.how === "try";
+    const body = { profile: box.querySelector("select").value, dry_run: dry };
+    const text = box.querySelector("textarea");
+    if (text) body.edits = { [box.dataset.record]: text.value }; else body.file = box.dataset.file;
+    const out = box.querySelector("output");
+    button.disabled = true;
+    try {
+      const told = await call("/v1/replay", body);
+      const left = told.days.rejected + told.reads.rejected;
+      const found = told.files.flatMap((file) => file.findings).filter((each) => each.severity !== "W");
+      out.className = `alert ${left ? "warn" : "good"}`;
+      out.replaceChildren(make("b", dry ? "Tried, nothing written: " : "Replayed: "), summary(told) + ".");
+      found.slice(0, 5).forEach((each) => out.append(make("div", `${each.rule}${each.field ? `, ${each.field}` : ""}: ${each.message} ${each.todo}`)));
+      if (!dry) { say(`Replayed: ${summary(told)}.`, left ? "warn" : "good"); renew(); if (!left) box.querySelectorAll("button, textarea").forEach((each) => { each.disabled = true; }); }
+    } catch (error) { out.className = "alert bad"; out.textContent = error.message; }
+    if (dry || !out.classList.contains("good")) button.disabled = false;
+  };
+
+  // -- uploads: straight to the API, each followed to its final state -----------------------------
+  const FINAL = ["loaded", "partly_loaded", "duplicate", "rejected", "dead", "cancelled", "undone"];
+  const LOOK = { loaded: ["good", "✓"], partly_loaded: ["warn", "!"], duplicate: ["off", "="], rejected: ["bad", "✕"], dead: ["bad", "✝"], cancelled: ["off", "–"] };
+  const chip = (state) => {
+    const [kind, icon] = LOOK[state] || ["busy", "◐"];
+    const made = make("span", undefined, `chip ${kind}`);
+    const drawn = make("span", icon); drawn.setAttribute("aria-hidden", "true");
+    made.append(drawn, ` ${state.replace("_", " ")}`);
+    return made;
+  };
+  const put = (file, onProgress) => new Promise((done, fail) => {
+    const sent = new XMLHttpRequest();
+    const lane = $("upload-lane");
+    sent.open("PUT", `/v1/deliveries/${encodeURIComponent(file.name)}?priority=${lane ? lane.value : "normal"}`);
+    sent.upload.onprogress = (event) => { if (event.lengthComputable) onProgress(event.loaded / event.total); };
+    sent.onload = () => {
+      let told = {};
+      try { told = JSON.parse(sent.responseText); } catch { /* told below */ }
+      if (sent.status < 400) done(told);
+      else fail(Object.assign(new Error([told.detail, told.hint].filter(Boolean).join(" ") || `Answer ${sent.status}.`),
+        { again: Number(sent.getResponseHeader("Retry-After") || 0) }));
+    };
+    sent.onerror = () => fail(new Error("The service does not answer. Is it running?"));
+    sent.send(file);
+  });
+  const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+  const upload = async (file) => {
+    const row = make("li"), state = make("span"), bar = make("progress");
+    bar.max = 1; bar.value = 0; bar.setAttribute("aria-label", `Sending ${file.name}`);
+    const name = make("span", file.name, "name");
+    state.append(bar);
+    row.append(name, state);
+    $("uploads").prepend(row);
+    try {
+      let told;
+      for (let tries = 0; !told; tries += 1) {
+        try { told = await put(file, (share) => { bar.value = share; }); }
+        catch (error) {
+          if (!error.again || tries > 4) throw error;
+          state.replaceChildren(`waiting ${error.again} s: ${error.message}`);
+          await pause(error.again); state.replaceChildren(bar);
+        }
+      }
+      const to = make("a", file.name); to.href = `/console/deliveries/${told.delivery}`;
+      name.replaceChildren(to);
+      let now = told.state;
+      state.replaceChildren(chip(now));
+      for (let wait = 0.2; !FINAL.includes(now); wait = Math.min(wait * 1.5, 3)) {
+        await pause(wait);
+        const row = await call(`/v1/deliveries/${told.delivery}`, undefined, "GET");
+        if (row.state !== now) { now = row.state; state.replaceChildren(chip(now)); }
+      }
+      row.dataset.final = now;
+    } catch (error) {
+      state.replaceChildren(make("span", `not sent: ${error.message}`, "chip bad"));
+      row.dataset.final = "failed";
+    }
+    renew();
+  };
+  const queue = []; let busy = 0;
+  const next = () => { while (busy < 4 && queue.length) { busy += 1; upload(queue.shift()).finally(() => { busy -= 1; next(); }); } };
+  const uploads = (files) => { queue.push(...files); next(); };
+  ["dragover", "dragleave", "drop"].forEach((kind) => document.addEventListener(kind, (event) => {
+    const drop = $("drop");
+    if (!drop) return;
+    event.preventDefault();
+    drop.classList.toggle("over", kind === "dragover");
+    if (kind === "drop") uploads([...event.dataTransfer.files]);
+  }));
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "upload-files") { uploads([...event.target.files]); event.target.value = ""; }
+  });
+
+  // -- clicks and keys -----------------------------------------------------------------------------
+  document.addEventListener("click", async (event) => {
+    const on = (what) => event.target.closest(what);
+    let it;
+    if (on("[data-theme-switch]")) nemflowTheme();
+    else if (on("[data-keys]")) $("keys").showModal();
+    else if ((it = on("[data-bulk]"))) bulk(it.dataset.bulk);
+    else if ((it = on("[data-how]"))) replay(it);
+    else if (on("[data-choose-files]")) $("upload-files").click();
+    else if ((it = on("[data-act]"))) {
+      if (!await ask(`${it.textContent}?`, [make("p", it.dataset.confirm)], it.textContent)) return;
+      try { await call(it.dataset.act); say(`${it.textContent}: done.`); }
+      catch (error) { say(error.message, "bad"); }
+      renew();
+    }
+  });
+  let go = 0;
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (Date.now() - go < 1500) {
+      const link = document.querySelector(`nav a[data-key="${CSS.escape(event.key)}"]`);
+      if (link) { go = 0; link.click(); return; }
+    }
+    if (event.key === "g") go = Date.now();
+    else if (event.key === "?") $("keys").showModal();
+    else if (event.key === "t") nemflowTheme();
+    else if (event.key === "/" && $("search")) { event.preventDefault(); $("search").focus(); }
+  });
+})();
