@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,8 +27,6 @@ from nemflow.cli.options import DbOption, settings
 from nemflow.errors import MissingExtra, StoreAway, UsageError
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from nemflow.service.context import Context
     from nemflow.service.server import Part
     from nemflow.settings import Settings
@@ -193,14 +191,14 @@ def _noticing(store: Store, context: Context, outbox: Path | None) -> Part:
     return Part("noticer", noticer.run, noticer.stop)
 
 
-def _console(chosen: Settings, context: Context) -> Callable[[FastAPI], None]:
+def _console(chosen: Settings, context: Context) -> Callable[[Any], None]:
     """Puts the console on the application. Raises MissingExtra, SystemFault."""
     from nemflow import app
     from nemflow import console as web
 
     secret = app.spool_of(chosen).root / "console.secret"
 
-    def mount(on: FastAPI) -> None:
+    def mount(on: Any) -> None:
         web.mount(on, context, secret_file=secret)
 
     return mount
