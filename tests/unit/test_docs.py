@@ -9,7 +9,10 @@ from types import ModuleType
 
 import pytest
 
+from nemflow import errors
 from nemflow.mdff import codes, layout, rules
+from nemflow.service.problems import KINDS
+from nemflow.store.work import FINAL, POISON, WAITING, WORKING
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -137,3 +140,22 @@ def test_pages_name_no_hand(build: ModuleType) -> None:
             assert text.startswith("<!-- Written by docs/build.py")
             assert text.endswith("\n")
             assert not text.endswith("\n\n")
+
+
+def test_every_state_of_a_delivery_has_a_row() -> None:
+    """docs/store.md says of each what it means and who moves it on; and of no other."""
+    section = read("store.md").split("## The way of a delivery")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", section, re.MULTILINE)
+    assert sorted(state for state, _ in rows) == sorted([*WAITING, *WORKING, *FINAL])
+
+
+def test_every_error_code_has_a_row() -> None:
+    """docs/service.md has those of the library, of the service and of dead deliveries."""
+    section = read("service.md").split("\n## Errors")[1]
+    told = set(re.findall(r"`([EQ]-[A-Z-]+)`", section))
+    ours = {
+        each.code
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.NemflowError)
+    }
+    assert ours | set(KINDS) | {POISON} == told
