@@ -112,8 +112,8 @@ class Settings:
         """Why it does not run, in words; None: it does."""
         feature = next(each for each in FEATURES if each.name == part)
         if not self.tables.get(feature.key, feature.usual):
-            said = self.origin.get(feature.key, "as it comes")
-            return f"{feature.key} is false, {said}"
+            said = self.origin.get(feature.key)
+            return f"{feature.key} is false" + (f", {said}" if said else " unless it is set")
         if feature.needs is not None and feature.needs not in self.tables:
             return f"{feature.needs} is not set"
         return None
