@@ -372,9 +372,17 @@ def test_the_timeline_has_each_step(store, spool, nem12, a_day):
     assert steps(store, number) == [
         ("receive", 0, "ok"),
         ("inspect", 1, "ok"),
+        ("check", 1, "ok"),
         ("load", 1, "ok"),
+        ("publish", 1, "ok"),
         ("settle", 1, "loaded"),
     ]
+    way = store.timeline(number)
+    ends = zip(way["ended_at"][:-1], way["began_at"][1:], strict=True)
+    assert all(ended <= began for ended, began in ends), "one after the other"
+    assert (way["ended_at"] >= way["began_at"]).all()
+    loaded = json.loads(way.filter(pl.col("step") == "load")["detail"].item())
+    assert loaded["days"]["stored"] == 1
 
 
 # -- the original ----------------------------------------------------------------------------------

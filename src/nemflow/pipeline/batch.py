@@ -59,6 +59,11 @@ class Batch:
 
 def parse_batch(run: Run, batch: Batch) -> None:
     """Parse what must be parsed; touches nothing but the batch, so it can run in a thread."""
+    with run.stages.at("check"):
+        _parse(run, batch)
+
+
+def _parse(run: Run, batch: Batch) -> None:
     failpoints.reach("mid-parse")
     by_parser: dict[Any, list[Any]] = defaultdict(list)
     for item in batch.fresh:
@@ -84,7 +89,8 @@ class _Loaded:
 def load_batch(run: Run, batch: Batch) -> None:
     """Append and publish a parsed batch, and tell what became of each text."""
     started = time.perf_counter()
-    done = run.sink.run(lambda step: _load(run, step, batch, started))
+    with run.stages.loading():
+        done = run.sink.run(lambda step: _load(run, step, batch, started))
     run.keep(done.numbers)
     results = done.results
     loads = results.filter(pl.col("state") != "rejected")["load"].to_list()
@@ -111,6 +117,7 @@ def _load(run: Run, step: Step, batch: Batch, started: float) -> _Loaded:
     share = (time.perf_counter() - started) / max(len(batch.items), 1)
     outcomes = _outcomes(results, account.rules(), part.findings, share)
     outcomes |= _others(run, step, batch, outcomes, known=known, numbers=numbers)
+    run.stages.publishing()
     seq, at = step.finish(results, arrivals) if fresh else (0, run.now)
     return _Loaded(numbers, results, outcomes, conflicts, seq, at)
 

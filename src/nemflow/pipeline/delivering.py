@@ -1,9 +1,9 @@
 """Deliver: one received delivery, from its original in the spool to its final state.
 
-How: inspect (what is in it, kept in the ledger before anything is loaded), load (by the very code
-of ``nemflow load``, the delivery itself being the top of what is loaded), settle (the original is
-deleted or archived, or stays because something was rejected). Each step is on the delivery's
-timeline with its times.
+How: inspect (what is in it, kept in the ledger before anything is loaded), check, load and publish
+(by the very code of ``nemflow load``, the delivery itself being the top of what is loaded; see
+``stages.py``), settle (the original is deleted or archived, or stays because something was
+rejected). Each step is on the delivery's timeline with its times.
 
 Promises: a delivery is one row with one number through all its attempts, and so is each member of
 an archive; every transaction makes sure first that the delivery is still leased to our token, so a
@@ -39,6 +39,7 @@ from nemflow.pipeline.outcome import LoadSummary
 from nemflow.pipeline.reporting import acknowledge
 from nemflow.pipeline.reviewing import Told
 from nemflow.pipeline.sinks import StoreSink
+from nemflow.pipeline.stages import Stages
 from nemflow.store import dispatch, leases, resumed, told, work
 from nemflow.store.review import AFTER_DAYS
 from nemflow.store.tables import MARKET_OFFSET
@@ -233,15 +234,29 @@ class _Way:
             with suppress(NemflowError):  # the store may be what failed
                 self._transact(lambda _: True)
             raise
-        self._note(name, began, str(detail.pop("outcome", "ok")), detail)
+        outcome, stages = str(detail.pop("outcome", "ok")), detail.pop("stages", {})
+        for each, stage in stages.items():
+            busy = {"busy_seconds": round(stage.busy, 4)} if stage.parts > 1 else {}
+            about = detail | busy if each == name else busy
+            self._note(each, stage.began, outcome, about, ended=stage.ended)
+        if name not in stages:
+            self._note(name, began, outcome, detail)
 
-    def _note(self, name: str, began: datetime, outcome: str, detail: Mapping[str, Any]) -> None:
+    def _note(
+        self,
+        name: str,
+        began: datetime,
+        outcome: str,
+        detail: Mapping[str, Any],
+        *,
+        ended: datetime | None = None,
+    ) -> None:
         self._steps.append(
             {
                 "name": name,
                 "attempt": self._row.attempts,
                 "began_at": began,
-                "ended_at": datetime.now(MARKET_OFFSET),
+                "ended_at": ended or datetime.now(MARKET_OFFSET),
                 "outcome": outcome,
                 "detail": detail or None,
             }
@@ -304,7 +319,7 @@ class _Way:
     def load(self, spool: Spool, beat: Beat | None, hook: Hook | None) -> LoadSummary:
         """Load it: the code of ``nemflow load``, under the delivery's own number."""
         row, how, store = self._row, self._how, self._store
-        started, now = time.perf_counter(), datetime.now(MARKET_OFFSET)
+        started, now, stages = time.perf_counter(), datetime.now(MARKET_OFFSET), Stages()
         with self._step("load") as detail:
             taken_up = None
             sink: StoreSink | DrySink = DrySink(store, now, how.review_after)
@@ -320,11 +335,12 @@ class _Way:
                 hook=hook,
                 progress=None if beat is None else functools.partial(_checked, row.id, beat),
                 taken_up=taken_up,
+                stages=stages,
             )
             summary = LoadSummary(
                 tuple(reviews.with_reviews(outcomes)), row.dry_run, time.perf_counter() - started
             )
-            detail.update(_account(summary))
+            detail.update(_account(summary), stages=stages.found)
             if row.dry_run:  # nothing of it is in the store, so its report is made of this
                 detail["files"] = [_told(each) for each in summary.files[:_DRY_FILES]]
         if row.size > _SETTLED_BYTES:

@@ -156,12 +156,15 @@ class _Large:
         """Parse and append piece after piece, the next being parsed while one is appended."""
         stream: Any = text.data
         with stream:
-            pieces = _pieces(self._run.parser_for(self._item), text, self._run.chunk_bytes)
+            pieces = self._run.stages.each(
+                "check", _pieces(self._run.parser_for(self._item), text, self._run.chunk_bytes)
+            )
             future = pool.submit(next, pieces, None)
             while (part := future.result()) is not None:
                 future = pool.submit(next, pieces, None)
                 try:
-                    self._append(part)
+                    with self._run.stages.at("load"):
+                        self._append(part)
                 except BaseException:
                     future.cancel()
                     future.exception()  # the thread reads from the stream: wait for it
@@ -246,7 +249,8 @@ class _Large:
 
     def publish(self, started: float) -> FileOutcome:
         """The last transaction: the text becomes visible whole, or is rejected whole."""
-        state, results, seq, at, outcome = self._run.sink.run(self._publish)
+        with self._run.stages.at("publish"):
+            state, results, seq, at, outcome = self._run.sink.run(self._publish)
         if outcome is not None:
             return outcome
         row = results.select(TOLD).row(0)

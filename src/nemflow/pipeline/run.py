@@ -21,6 +21,7 @@ from nemflow.errors import FileRefused
 from nemflow.events import FileFinished, LoadPublished, Progress, reason_of, tell
 from nemflow.mdff.meterdata import MARKET
 from nemflow.pipeline.outcome import NONE_READ, Counts, FileOutcome
+from nemflow.pipeline.stages import Stages
 from nemflow.store import ledger
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ class Run:
         bytes_total: int | None = None,
         chunk_bytes: int | None = None,
         taken_up: Resumed | None = None,
+        stages: Stages | None = None,
     ) -> None:
         self.sink = sink
+        self.stages = stages or Stages()
         self.now = now
         self.chunk_bytes = chunk_bytes  #: of a large text in one piece; None: the default
         self.outcomes: list[FileOutcome] = []

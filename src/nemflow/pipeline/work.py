@@ -28,6 +28,7 @@ from nemflow.pipeline.batch import Batch, load_batch, parse_batch
 from nemflow.pipeline.garbage import seldom
 from nemflow.pipeline.large import load_large
 from nemflow.pipeline.run import Run
+from nemflow.pipeline.stages import Stages
 from nemflow.pipeline.unpack import Item, unpacked
 
 if TYPE_CHECKING:
@@ -82,12 +83,13 @@ def load_given(
     hook: Hook | None = None,
     progress: ProgressHook | None = None,
     taken_up: Resumed | None = None,
+    stages: Stages | None = None,
 ) -> list[FileOutcome]:
     """Load these files one after the other; what became of each, members in archive order.
 
     ``taken_up``: the one file given is a delivery that is in the ledger already; what an earlier
-    attempt has taken in of it is passed over. Whatever it raises, the caller clears what is left
-    open under the sink's token.
+    attempt has taken in of it is passed over. ``stages``: learns what took how long. Whatever it
+    raises, the caller clears what is left open under the sink's token.
     """
     run = Run(
         sink,
@@ -100,6 +102,7 @@ def load_given(
         bytes_total=size,
         chunk_bytes=how.chunk_bytes,
         taken_up=taken_up,
+        stages=stages,
     )
     items = unpacked(given, how.limits, how.xml_limits, most_whole=how.chunk_bytes)
     if taken_up is not None:

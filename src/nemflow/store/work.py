@@ -298,7 +298,7 @@ def step(
     Args:
         conn: a writing connection.
         number: the delivery.
-        name: receive, inspect, load, settle, ...; short.
+        name: receive, inspect, check, load, publish, settle, ...; short.
         attempt: in which attempt; 0: before the first.
         began_at: when it began.
         ended_at: when it ended.
