@@ -48,6 +48,7 @@ from nemflow.cli.options import ENVIRONMENT
 from nemflow.cli.problems import problems
 from nemflow.cli.reprocess import reprocess
 from nemflow.cli.show import show
+from nemflow.cli.webhooks import webhooks
 from nemflow.cli.worker import worker
 
 _HELP_WIDTH = 100
@@ -147,6 +148,7 @@ for _heading, _commands in _COMMANDS.items():
         app.command(rich_help_panel=_heading)(_command)
 app.add_typer(keys, rich_help_panel="Run the service")
 app.add_typer(problems, rich_help_panel="Run the service")
+app.add_typer(webhooks, rich_help_panel="Run the service")
 app.add_typer(config, rich_help_panel="Learn more")
 app.add_typer(upkeep.db, rich_help_panel="Put things right")
 

@@ -171,6 +171,15 @@ def _wired(
         features=frozenset(each.name for each in FEATURES if chosen.on(each.name)),
     )
     parts.append(_noticing(patient, context, how.outbox))
+    context.hook_key, context.hook_hosts = (
+        chosen.text("webhooks.key"),
+        chosen.text("webhooks.hosts"),
+    )
+    if chosen.on("webhooks"):
+        from nemflow.service.hooks import Caller
+
+        calls = Caller(patient, chosen.calling, key=context.hook_key, hosts=context.hook_hosts)
+        parts.append(Part("webhooks", calls.run, calls.stop))
     return context, parts, float(working.grace_seconds)
 
 

@@ -1,4 +1,4 @@
-"""How work is paced: the settings of workers and of the reconciler.
+"""How work is paced: the settings of workers, reconciler and webhooks.
 
 Why: entry points read settings before anything heavy is imported.
 
@@ -34,3 +34,14 @@ class Rhythm:
     longest_seconds: int = 7200  #: a delivery in one state for so long is taken from its worker
     details_days: int = 90  #: so long the timeline of what was loaded is kept
     keys_days: int = 7  #: so long an Idempotency-Key is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """How webhooks are told."""
+
+    attempts: int = 10  #: after so many a message is dead
+    timeout_seconds: int = 10  #: so long one attempt may take, all in all
+    retry_seconds: int = 5  #: about so long until the second attempt; three times that each time
+    retry_most_seconds: int = 21600  #: but never longer than this
+    keep_days: int = 30  #: so long messages that were delivered are listed

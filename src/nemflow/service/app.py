@@ -30,6 +30,7 @@ from nemflow.service import (
     reprocess,
     stream,
     uploads,
+    webhooks,
 )
 from nemflow.service.bodies import Refusal
 from nemflow.service.context import Context
@@ -62,6 +63,7 @@ def create(context: Context) -> FastAPI:
         app.include_router(health.measured)
     for part in (health, queries, acts, bulk, reprocess, keys, noticed, stream, uploads):
         app.include_router(part.router)
+    app.include_router(webhooks.router)
     problems.install(app)
     app.add_middleware(_StoreAway, context=context)
     app.add_middleware(_NoZeroBytes)

@@ -48,3 +48,5 @@ class Context:
     how: Delivering | None = None  #: how deliveries are loaded; where originals are archived
     participant: str | None = None
     review_after: int = 140
+    hook_key: str | None = None  #: setting webhooks.key: what secrets of webhooks come from
+    hook_hosts: str | None = None  #: setting webhooks.hosts: the only hosts they may name

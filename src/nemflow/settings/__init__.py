@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nemflow.intake.accepting import AcceptLimits
     from nemflow.intake.archive import Limits
     from nemflow.intake.spool import SpoolLimits
-    from nemflow.jobs.pace import Rhythm, Working
+    from nemflow.jobs.pace import Calling, Rhythm, Working
     from nemflow.mdff.asexml import XmlLimits
     from nemflow.pipeline.sizing import Sizes
     from nemflow.store.backends.pool import Pool
@@ -62,6 +62,7 @@ _TABLE_PREFIXES: Final = (
     "spool.",
     "queue.",
     "worker.",
+    "webhooks.",
     "features.",
 )
 #: Settings that are true or false: all of these tables, and single ones.
@@ -78,6 +79,8 @@ _TEXTS: Final[dict[str, tuple[str, ...] | None]] = {
     "spool.outbox": None,
     "queue.url": None,
     "queue.prefix": None,
+    "webhooks.key": None,
+    "webhooks.hosts": None,
 }
 #: Keys of tables that are no fields of a room's value object.
 _NO_FIELDS: Final = frozenset({*_TEXTS, "service.port"})
@@ -166,6 +169,13 @@ class Settings:
         from nemflow.jobs.pace import Rhythm
 
         return Rhythm(**_of_table("queue", self.tables))
+
+    @property
+    def calling(self) -> Calling:
+        """How webhooks are told."""
+        from nemflow.jobs.pace import Calling
+
+        return Calling(**_of_table("webhooks", self.tables))
 
     def text(self, key: str, default: str | None = None) -> str | None:
         """A text of a table, e.g. ``service.host``."""

@@ -34,6 +34,7 @@ class Feature:
 FEATURES: Final = (
     Feature("uploads", "uploads over HTTP (POST and PUT /v1/deliveries)"),
     Feature("metrics", "/metrics for Prometheus"),
+    Feature("webhooks", "webhooks are told of what happens"),
     Feature("docs", "/docs and /openapi.json"),
     Feature(
         "console", "the web console at /console, in one process (serve --console)", usual=False

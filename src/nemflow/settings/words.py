@@ -90,6 +90,14 @@ _QUEUE_WORDS: Final = {
     "details_days": "How long the timeline of a delivery that was loaded is kept.",
     "keys_days": "How long an Idempotency-Key is remembered.",
 }
+_WEBHOOK_WORDS: Final = {
+    "attempts": "After how many attempts a message to a webhook is dead.",
+    "timeout_seconds": "How long one attempt may take, all in all.",
+    "retry_seconds": "The pause before the second attempt; three times as long for each further "
+    "one.",
+    "retry_most_seconds": "The longest pause between two attempts.",
+    "keep_days": "How long messages that were delivered are listed.",
+}
 _LOAD_DEFAULTS: Final = {
     "jobs": ("auto: 1 on SQLite, else by cores, files and memory", "2"),
     "batch_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
@@ -119,7 +127,7 @@ def catalogue() -> tuple[Setting, ...]:
     from nemflow.intake.accepting import AcceptLimits
     from nemflow.intake.archive import Limits
     from nemflow.intake.spool import SpoolLimits
-    from nemflow.jobs.pace import Rhythm, Working
+    from nemflow.jobs.pace import Calling, Rhythm, Working
     from nemflow.mdff.asexml import XmlLimits
     from nemflow.store.backends.pool import Pool
 
@@ -252,6 +260,20 @@ def catalogue() -> tuple[Setting, ...]:
         ),
         *(_field_setting("queue", each, _QUEUE_WORDS) for each in dataclasses.fields(Rhythm)),
         *(_field_setting("worker", each, _WORKER_WORDS) for each in dataclasses.fields(Working)),
+        Setting(
+            "webhooks.key",
+            "What the secrets of webhooks are derived from, so that the store does not hold them.",
+            "not set: the store holds them",
+            'webhooks.key = "..."',
+            secret=True,
+        ),
+        Setting(
+            "webhooks.hosts",
+            "The only hosts webhooks may name, joined by commas; .example.org: all below it.",
+            "not set: any",
+            'webhooks.hosts = "hooks.example.org, .example.com"',
+        ),
+        *(_field_setting("webhooks", each, _WEBHOOK_WORDS) for each in dataclasses.fields(Calling)),
     )
 
 

@@ -35,6 +35,7 @@ from nemflow.store.backends import Backend, backend_for
 from nemflow.store.backends.pool import Pool
 from nemflow.store.downstream import Downstream
 from nemflow.store.following import Following
+from nemflow.store.telling import Telling
 
 DEFAULT_URL = "sqlite:///nemflow.db"
 Resolution = Literal["raw", "30min", "hour", "day", "month"]
@@ -94,7 +95,7 @@ def _url(given: str | None) -> sa.URL:
         ) from error
 
 
-class Store(Arrivals, Downstream, Following):
+class Store(Arrivals, Downstream, Following, Telling):
     """An open store. Use it as a context manager, or call ``close()``.
 
     Ids: a *delivery* is known by its number (``int``, as ``deliveries()`` shows). A *file* is known

@@ -34,7 +34,7 @@ from nemflow.store.columntypes import identity as _id
 from nemflow.store.columntypes import metadata as metadata  # noqa: PLC0414
 
 #: The schema this program reads and writes; a test keeps it equal to the newest migration.
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 #: Deliveries that have reached a final state which is not among the outcomes yet, as SQL: the
 #: question must be that of the index, word by word.
 UNTOLD = (
@@ -455,6 +455,8 @@ review_closed = sa.Table(
 )
 
 # after all others: they come last in the reference
+from nemflow.store.hooktables import webhook as webhook  # noqa: E402, PLC0414
+from nemflow.store.hooktables import webhook_message as webhook_message  # noqa: E402, PLC0414
 from nemflow.store.outcometables import outcome as outcome  # noqa: E402, PLC0414
 from nemflow.store.outcometables import problem as problem  # noqa: E402, PLC0414
 from nemflow.store.outcometables import problem_met as problem_met  # noqa: E402, PLC0414
@@ -466,7 +468,19 @@ from nemflow.store.worktables import sweep_run as sweep_run  # noqa: E402, PLC04
 #: Tables that PostgreSQL keeps in one partition per month of ``day``, made when first needed.
 PARTITIONED = ("day_content", "day_claim")
 #: Tables whose rows are numbered by us, in blocks.
-NUMBERED = (delivery, file, load, quarantine, audit, consumer_take, review_event, api_key, problem)
+NUMBERED = (
+    delivery,
+    file,
+    load,
+    quarantine,
+    audit,
+    consumer_take,
+    review_event,
+    api_key,
+    problem,
+    webhook,
+    webhook_message,
+)
 
 #: Tables whose rows belong to a load and are cleared when it dies unpublished.
 DAY_TABLES = (day_content, day_claim, register_read, service_event)
