@@ -79,3 +79,37 @@ def test_problems_and_outcomes_over_http(broken):
         assert (end["outcomes"], end["next"]) == ([], 2)
         assert ask.get("/v1/outcomes?state=loaded").json()["next"] == 2
         ask.close()
+
+
+def test_webhooks_by_command_and_over_http(broken):
+    """Made with a secret shown once, listed without it, tested, switched, removed."""
+    db = broken.backend.url.database
+    nobody = "http://127.0.0.1:9/x"
+    made = json.loads(run("webhooks", "add", nobody, "--json", "--db", db))
+    assert made[0]["secret"].startswith("whsec_")
+    assert "Not delivered: no answer" in run("webhooks", "test", 1, "--db", db, code=1)
+    (message,) = json.loads(run("webhooks", "messages", 1, "--json", "--db", db))
+    assert (message["event"], message["state"], message["attempts"]) == (
+        "webhook.test",
+        "waiting",
+        1,
+    )
+    listed = run("webhooks", "list", "--json", "--db", db)
+    assert made[0]["secret"] not in listed
+    assert run("webhooks", "disable", 1, "--db", db) == "Webhook 1: disabled.\n"
+    with served(Context(broken, Keyring(lambda _: None, needed=False))) as url:
+        ask = httpx.Client(base_url=url + "/v1")
+        (row,) = ask.get("/webhooks").json()["webhooks"]
+        assert (row["state"], row["waiting"], "secret" in row) == ("disabled", 1, False)
+        assert ask.post("/webhooks", json={"url": "ftp://x/yyyyy"}).status_code == 422
+        new = ask.post("/webhooks", json={"url": nobody, "events": ["file.dead"]})
+        assert (new.status_code, new.json()["webhook"]) == (201, 2)
+        assert ask.post("/webhooks/1/enable").json()["state"] == "on"
+        assert ask.post("/webhooks/2/test").status_code == 202
+        assert len(ask.get("/webhooks/2/messages").json()["messages"]) == 1
+        assert ask.post("/webhooks/2/retry", json={}).json()["messages"] == 0
+        assert ask.post("/webhooks/2/retry", json={"messages": [9]}).json()["code"] == "E-STATE"
+        assert ask.delete("/webhooks/2").status_code == 204
+        assert ask.delete("/webhooks/2").json()["code"] == "E-NOT-FOUND"
+        ask.close()
+    assert run("webhooks", "remove", 1, "--db", db) == "Webhook 1: removed.\n"
