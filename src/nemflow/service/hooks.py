@@ -25,7 +25,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -40,8 +40,6 @@ from nemflow.store.hookmessages import Message
 from nemflow.store.webhooks import Hook
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from nemflow.store import Store
 
 T = TypeVar("T")
@@ -294,7 +292,7 @@ class Caller:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return Answer(None, f"{type(error).__name__}: {error}")
 
-    def _in(self, act: Callable[[sa.Connection], T]) -> T:
+    def _in(self, act: Callable[[Any], T]) -> T:
         return self._store.backend.transact(act)
 
     def _safely(self, act: Callable[[], T], otherwise: str) -> T | None:
