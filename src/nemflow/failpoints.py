@@ -5,14 +5,17 @@ just by luck.
 
 Promises: nothing happens unless ``NEMFLOW_FAILPOINTS`` (or ``arm``) names a place; then
 ``reach`` is one look into an empty dictionary. Every place is listed in ``PLACES`` and is reached
-by a load, ``spool-`` ones by an upload, ``delivery-`` ones by a worker; docs/testing.md says how
-they are used.
+by a load, ``spool-`` ones by an upload, ``delivery-`` and ``job-`` ones in the service and its
+workers; docs/testing.md says how they are used.
 
-Look next: ``chaos/crashes.py``, which kills loads at each of them.
+Look next: ``chaos/crashes.py``, which kills loads at each of them; ``chaos/interruptions.py``,
+which kills a service.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import signal
 import sys
@@ -39,8 +42,19 @@ PLACES: Final = {
     "spool-synced": "they are on the disk, under no name yet",
     "spool-renamed": "the original has its name, which is not on the disk",
     "spool-kept": "the original is there for good, the ledger knows nothing of it",
+    "delivery-received": "the ledger has the delivery, its sender is not answered",
     "delivery-inspected": "what is in a delivery is known, nothing of it is loaded",
     "delivery-published": "a delivery has its final state, its original is still in the spool",
+    "delivery-removed": "the original is gone, the ledger still says that it is there",
+    "job-due": "deliveries are marked as told to the broker, which has heard of none",
+    "job-sent": "the broker has heard of one of them, not of the next",
+    "job-taken": "a worker has a message, and has not claimed the delivery",
+    "job-claimed": "the delivery is leased to a worker, which has done nothing for it",
+    "job-beat": "a lease is about to be renewed",
+    "job-failed": "an attempt has failed, the ledger does not know it",
+    "job-done": "a delivery is done with, its message is not acknowledged",
+    "job-hand-back": "a worker that is told to stop is about to give back what it has",
+    "job-handed-back": "it is given back, the worker still runs",
 }
 
 _armed: dict[str, tuple[int, Callable[[], None]]] = {}
@@ -60,7 +74,8 @@ def arm(spec: str) -> None:
 
     Args:
         spec: ``place@nth=kill`` or ``place@nth=sleep:seconds``, several joined by commas; without
-            ``@nth`` the first time the place is reached. Empty: nothing will happen.
+            ``@nth`` the first time the place is reached. ``kill:PATH`` dies only if it can make
+            the file PATH: once, of however many processes. Empty: nothing will happen.
 
     Raises:
         ValueError: no such place, or no such thing to do.
@@ -79,11 +94,11 @@ def arm(spec: str) -> None:
 def _act(what: str) -> Callable[[], None]:
     verb, _, seconds = what.partition(":")
     if verb == "kill":
-        return _die
+        return functools.partial(_die_once, seconds) if seconds else _die
     if verb == "sleep":
         pause = float(seconds)
         return lambda: time.sleep(pause)
-    raise ValueError(f"A failpoint can 'kill' or 'sleep:seconds', not {what!r}")
+    raise ValueError(f"A failpoint can 'kill', 'kill:path' or 'sleep:seconds', not {what!r}")
 
 
 def _die() -> None:
@@ -91,6 +106,13 @@ def _die() -> None:
     if sys.platform == "win32":
         os._exit(137)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_once(path: str) -> None:
+    """Die if nobody did so for this file yet."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        _die()
 
 
 arm(os.environ.get(VARIABLE, ""))

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from nemflow import events
+from nemflow import events, failpoints
 from nemflow.errors import NemflowError, SpoolFault, StoreError, StoreFull, StoreTaken
 from nemflow.events import tell
 from nemflow.pipeline import delivering
@@ -104,6 +104,7 @@ class Attempt:
         self._told_of_claim(taken)
         if taken.work is None:
             return None
+        failpoints.reach("job-claimed")
         self._work, self._began = taken.work, began
         about = self._about = about_of(taken.work)
         scene = events.Scene(about.request, about.trace, about.who, about.delivery)
@@ -152,9 +153,12 @@ class Attempt:
     def hand_back(self) -> bool:
         """Give it back now, finished or not, not counted; what it still does is refused."""
         self._aborted = True
-        return self._ledger(
+        failpoints.reach("job-hand-back")
+        given = self._ledger(
             lambda conn: work.hand_back(conn, self._store.backend, self.number, self.token)
         )
+        failpoints.reach("job-handed-back")
+        return given
 
     # -- while it runs ------------------------------------------------------------------------
 
@@ -171,6 +175,7 @@ class Attempt:
         """Renew the lease until the attempt is over, as long as it moves."""
         told: Progress | None = None
         while not self._over.wait(self._working.beat_seconds):
+            failpoints.reach("job-beat")
             still = time.monotonic() - self._moved
             if still > self._working.stuck_seconds:
                 log.error("Delivery %s has not moved for %.0f s.", self.number, still)
@@ -201,6 +206,7 @@ class Attempt:
             self.hand_back()
             self._ended("queued")
             return "queued"
+        failpoints.reach("job-failed")
         code = error.code if isinstance(error, NemflowError) else type(error).__name__
         why = str(error) if isinstance(error, NemflowError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, NemflowError):

@@ -38,6 +38,8 @@ _CLOSING_SECONDS = 2  #: connections are closed in their threads, which may be b
 class BrokeredQueue(ABC):
     """A queue over a dramatiq broker; its kinds say how to connect, count and map errors."""
 
+    lasting = True
+
     def __init__(self, broker: dramatiq.Broker, *, prefix: str) -> None:
         self._broker = broker
         self._names = {lane: f"{prefix}.{lane}" for lane in LANES}

@@ -21,6 +21,8 @@ from nemflow.jobs.brokered import BrokeredQueue
 class MemoryQueue(BrokeredQueue):
     """Messages in this process."""
 
+    lasting = False
+
     def __init__(self, *, prefix: str) -> None:
         self._memory = StubBroker(middleware=[])
         super().__init__(self._memory, prefix=prefix)

@@ -29,6 +29,9 @@ Handler = Callable[[int], None]
 class JobQueue(Protocol):
     """Deliveries that somebody should look at, in three lanes."""
 
+    #: Whether messages outlive this process.
+    lasting: bool
+
     def enqueue(self, delivery: int, lane: str) -> None:
         """Say that a delivery is to be looked at; returns when the broker has it.
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from nemflow import failpoints
 from nemflow.errors import BrokerAway, NemflowError
 from nemflow.events import About, LeaseExpired, LookedThrough, tell
 from nemflow.jobs.breaker import Breaker
@@ -68,6 +69,8 @@ class Reconciler:
         self._hook = hook
         self._awake = threading.Event()
         self._stopping = False
+        #: What was told to a queue of this process before it began is told again at once.
+        self._forgotten = not queue.lasting
         self._swept = -float("inf")  #: by the monotonic clock
 
     def run(self) -> None:
@@ -101,16 +104,22 @@ class Reconciler:
         if self.breaker.open and self.breaker.retry_after > 0:
             return 0
         with self.breaker.guarding():
-            forgotten = not any(self._queue.depth().values())
-            after = FORGOTTEN_SECONDS if forgotten else RESEND_SECONDS
+            empty = not any(self._queue.depth().values())
+            after = FORGOTTEN_SECONDS if empty else RESEND_SECONDS
+            if self._forgotten:
+                after = 0.0
             found = dispatch.due_now(
                 self._store.backend,
                 limit=_AT_ONCE,
                 per_sender=self._rhythm.per_sender,
                 resend_after=after,
             )
+            if found:
+                failpoints.reach("job-due")
             for each in found:
                 self._queue.enqueue(each.delivery, each.lane)
+                failpoints.reach("job-sent")
+        self._forgotten = False
         tell(self._hook, LookedThrough(len(found)))
         return len(found)
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
+from nemflow import failpoints
 from nemflow.errors import NemflowError, StoreAway, StoreFull
 from nemflow.jobs.attempt import HAND_BACK_SECONDS, Attempt
 from nemflow.jobs.breaker import Breaker
@@ -108,12 +109,14 @@ class Worker:
         Raises:
             NemflowError: it could not be brought to its end; the ledger knows.
         """
+        failpoints.reach("job-taken")
         if not self._database_answers():
             return  # the ledger sends it again
         with self.breaker.guarding():
             state = self._isolated(number) if self._isolate else self._here(number)
         if state is not None:
             log.debug("Delivery %s: %s", number, state)
+        failpoints.reach("job-done")
 
     def _here(self, number: int) -> str | None:
         attempt = Attempt(

@@ -440,6 +440,7 @@ class _Way:
             return False  # undone in between: it stays
         if not dispatch.still_needed(conn, row.sha256, besides=row.id):
             spool.delete(row.sha256)
+            failpoints.reach("delivery-removed")
         return True
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from nemflow import events
+from nemflow import events, failpoints
 from nemflow.errors import UsageError
 from nemflow.store import once, resumed, work
 from nemflow.store.tables import MARKET_OFFSET
@@ -127,6 +127,7 @@ def receive(
 
     try:
         receipt = store.backend.transact(transaction, happened=happened)
+        failpoints.reach("delivery-received")
     except _CameFirst as other:  # the same upload, at the same moment
         first = other.first
         return store.backend.look(lambda conn: _answered(conn, first, arrival.sha256))
