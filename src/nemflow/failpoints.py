@@ -8,7 +8,7 @@ Promises: nothing happens unless ``NEMFLOW_FAILPOINTS`` (or ``arm``) names a pla
 by a load, ``spool-`` ones by an upload, ``delivery-`` and ``job-`` ones in the service and its
 workers; docs/testing.md says how they are used.
 
-Look next: ``chaos/crashes.py``, which kills loads at each of them; ``chaos/interruptions.py``,
+Look next: ``chaos/crashes.py``, which kills loads at each of them; ``chaos/service_places.py``,
 which kills a service.
 """
 

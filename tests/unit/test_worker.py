@@ -120,6 +120,17 @@ def test_a_queue_that_forgot_everything_loses_nothing(store: Store, spool: Spool
     assert sum(queue.depth().values()) == 1
 
 
+def test_what_died_with_a_queue_in_memory_is_told_to_the_next_one_at_once(
+    store: Store, spool: Spool
+) -> None:
+    """A service that was killed and is started again does not wait until it counts as forgotten."""
+    given(store, spool, generate(days=1))
+    assert Reconciler(store, spool, open_queue(), Delivering()).send_due() == 1
+    reconciler = Reconciler(store, spool, open_queue(), Delivering())
+    assert reconciler.send_due() == 1
+    assert reconciler.send_due() == 0, "it is in the queue"
+
+
 def test_a_transient_error_brings_it_back(
     store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

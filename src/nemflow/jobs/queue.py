@@ -29,7 +29,7 @@ Handler = Callable[[int], None]
 class JobQueue(Protocol):
     """Deliveries that somebody should look at, in three lanes."""
 
-    #: Whether messages outlive this process.
+    #: Whether messages outlive the process that sent them.
     lasting: bool
 
     def enqueue(self, delivery: int, lane: str) -> None:

@@ -69,8 +69,7 @@ class Reconciler:
         self._hook = hook
         self._awake = threading.Event()
         self._stopping = False
-        #: What was told to a queue of this process before it began is told again at once.
-        self._forgotten = not queue.lasting
+        self._began = time.monotonic()
         self._swept = -float("inf")  #: by the monotonic clock
 
     def run(self) -> None:
@@ -106,8 +105,8 @@ class Reconciler:
         with self.breaker.guarding():
             empty = not any(self._queue.depth().values())
             after = FORGOTTEN_SECONDS if empty else RESEND_SECONDS
-            if self._forgotten:
-                after = 0.0
+            if not self._queue.lasting:  # what was told before we began died with that process
+                after = min(after, time.monotonic() - self._began)
             found = dispatch.due_now(
                 self._store.backend,
                 limit=_AT_ONCE,
@@ -119,7 +118,6 @@ class Reconciler:
             for each in found:
                 self._queue.enqueue(each.delivery, each.lane)
                 failpoints.reach("job-sent")
-        self._forgotten = False
         tell(self._hook, LookedThrough(len(found)))
         return len(found)
 
