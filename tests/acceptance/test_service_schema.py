@@ -13,7 +13,7 @@ from borrowed import from_file
 
 Service = from_file(Path(__file__).with_name("service_process.py")).Service
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
-SECONDS = 20
+SECONDS = 12
 
 
 @pytest.mark.skipif(SCHEMATHESIS is None, reason="schemathesis is not installed")

@@ -387,3 +387,14 @@ def test_an_upload_key_sends_and_sees_its_own_only(store, tmp_path) -> None:
         assert client.get(told["href"], headers=of_b).status_code == 403
         assert client.get("/v1/deliveries", headers=of_a).status_code == 403
     assert json.loads(json.dumps(told))["state"] == "received"
+
+
+def test_the_backlog_limit_holds_between_two_looks_at_the_ledger(desk) -> None:
+    """However fast they come: of twenty within a moment, no more than may wait are accepted."""
+    desk.limit(waiting_files=5, uploads=64)
+    codes = [
+        desk.client.put(f"/v1/deliveries/{n}.csv", content=f"{n}".encode()).status_code
+        for n in range(20)
+    ]
+    assert codes == [202] * 5 + [503] * 15
+    assert desk.rows() == 5

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nemflow.intake.accepting import AcceptLimits
@@ -48,6 +49,7 @@ class Intake:
         self.nudge = nudge
         self._looking = threading.Lock()
         self._backlog: tuple[float, dispatch.Backlog] | None = None
+        self._since = [0, 0]  #: files and bytes accepted here since the ledger was asked
         self._uploads = 0
 
     @contextmanager
@@ -85,16 +87,23 @@ class Intake:
             retry_after=retry_after(waiting, size, limits),
         )
 
+    def accepted(self, size: int) -> None:
+        """Count what was just accepted, so that the limits hold between two looks."""
+        with self._looking:
+            self._since[0] += 1
+            self._since[1] += size
+
     def backlog(self) -> dispatch.Backlog:
-        """What waits; at most a second old."""
+        """What waits: as the ledger said within the last second, and what was accepted since."""
         with self._looking:
             now = time.monotonic()
             if self._backlog is None or now - self._backlog[0] > _BACKLOG_SECONDS:
                 found = self.store.backend.look(
                     lambda conn: dispatch.backlog(conn, self.store.backend)
                 )
-                self._backlog = now, found
-            return self._backlog[1]
+                self._backlog, self._since = (now, found), [0, 0]
+            found, (files, size) = self._backlog[1], self._since
+            return replace(found, files=found.files + files, bytes=found.bytes + size)
 
 
 def retry_after(waiting: dispatch.Backlog, size: int, limits: AcceptLimits) -> float:

@@ -263,6 +263,8 @@ def _received(
             if isinstance(error, UsageError) and key is not None:
                 raise Problem("E-IDEMPOTENCY", error.message, error.hint) from error
             raise
+        if receipt.state not in FINAL and not receipt.repeated:
+            intake.accepted(landing.size)
         receipts.append((name, receipt))
     return receipts
 
