@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger("nemflow.console")
 #: The modules whose pages are shown, in the order of the navigation.
-_PAGES: Final = ("overview",)
+_PAGES: Final = ("overview", "files", "delivery")
 _STATIC: Final = Path(__file__).with_name("static")
 _OWN: Final = f"{gate.ROOT}/own"
 LANGUAGE: Final = "en-GB"
@@ -74,6 +74,7 @@ class _Entry:
     title: str
     nav: str
     key: str
+    module: str  #: whose place in ``_PAGES`` is its place in the navigation
 
 
 _entries: list[_Entry] = []
@@ -92,7 +93,7 @@ def page(path: str, title: str, *, nav: str = "", key: str = "") -> Callable[[Bu
     """
 
     def register(build: Build) -> Build:
-        entry = _Entry(path, title, nav, key)
+        entry = _Entry(path, title, nav, key, build.__module__.rpartition(".")[2])
         _entries.append(entry)
 
         @ui.page(path, title=f"{title} · nemflow", response_timeout=20.0)
@@ -109,6 +110,7 @@ def put_on(app: FastAPI, context: Context, secret_file: Path | None) -> None:
     _state["context"], _state["shared"] = context, Shared()
     for name in _PAGES:
         importlib.import_module(f"nemflow.console.{name}")
+    _entries.sort(key=lambda each: _PAGES.index(each.module))
     nicegui_app.add_static_files("/own", str(_STATIC))
     core.app.config.socket_io_js_transports = ["websocket"]
     core.sio.eio.cors_allowed_origins = []
@@ -172,7 +174,7 @@ def show(html: Html) -> ui.html:
 
 async def live(
     view: View,
-    key: str,
+    key: Hashable,
     seconds: float,
     ask: Callable[[], T],
     shown: Callable[[T], Html],

@@ -250,32 +250,28 @@ def bars(each: Sequence[Bar], *, title: str, unit: str = "") -> Html:
     top = max((sum(v for _, v in bar.parts) for bar in each), default=0)
     if not top:
         return nothing("Nothing in this time.")
-    wide, high, foot = 1000, 150, 22
+    wide, high = 1000, 150
     step = wide / len(each)
-    drawn = []
+    drawn = labels = ""
     for place, bar in enumerate(each):
         y = float(high)
         shapes = ""
         for kind, value in bar.parts:
-            tall = max(value / top * (high - 14), 2 if value else 0)
+            tall = max(value / top * (high - 4), 2 if value else 0)
             y -= tall
             shapes += (
                 f'<rect class="fill-{kind}" x="{place * step + step * 0.1:.1f}" y="{y:.1f}" '
                 f'width="{step * 0.8:.1f}" height="{tall:.1f}"/>'
             )
-        middle = place * step + step / 2
-        label = (
-            f'<text x="{middle:.0f}" y="{high + 17}" text-anchor="middle">{text(bar.label)}</text>'
-            if bar.label
-            else ""
-        )
-        drawn.append(f"<g><title>{text(bar.said)}</title>{shapes}{label}</g>")
+        drawn += f"<g><title>{text(bar.said)}</title>{shapes}</g>"
+        labels += f"<span>{text(bar.label)}</span>"
     rows = "".join(f"<li>{text(bar.said)}</li>" for bar in each if any(v for _, v in bar.parts))
     most = f"{top:,.0f}{' ' + unit if unit else ''}"
     return Html(
         f'<figure class="chart"><div class="chart-top">{text(most)}</div>'
-        f'<svg viewBox="0 0 {wide} {high + foot}" role="img" aria-label="{text(title)}" '
+        f'<svg viewBox="0 0 {wide} {high}" role="img" aria-label="{text(title)}" '
         f'preserveAspectRatio="none"><line x1="0" x2="{wide}" y1="{high}" y2="{high}"/>'
-        f"{''.join(drawn)}</svg><details><summary>In numbers</summary><ul>{rows}</ul></details>"
+        f'{drawn}</svg><div class="axis" aria-hidden="true">{labels}</div>'
+        f"<details><summary>In numbers</summary><ul>{rows}</ul></details>"
         "</figure>"
     )

@@ -87,6 +87,64 @@ class Arrivals:
         with self.backend.reading() as conn:
             return history.one_delivery(conn, self.backend, number)
 
+    def search(
+        self,
+        state: str | Sequence[str] | None = None,
+        *,
+        sender: str | None = None,
+        channel: str | None = None,
+        lane: str | None = None,
+        words: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> pl.DataFrame:
+        """Arrivals that people look for, newest first; archives, not what was inside them.
+
+        Args:
+            state: only these states.
+            sender: only from this sender.
+            channel: only what came this way: cli, http, folder, batch.
+            lane: urgent, normal or bulk.
+            words: part of the name or sender in any case, the number, or the beginning of the
+                SHA-256.
+            since: received at this moment (aware) or later.
+            until: received before this moment (aware).
+            before: only those with a smaller number: the next page.
+            limit: at most so many.
+
+        Columns as ``deliveries``, and lane, attempts Int64, kept, dry_run Boolean.
+        """
+        with self.backend.reading() as conn:
+            return history.searched(
+                conn, self.backend, states=history.states_of(state), sender=sender,
+                channel=channel, lane=lane, words=words, since=since, until=until, before=before,
+                limit=limit,
+            )  # fmt: skip
+
+    def states(self) -> dict[str, int]:
+        """How many arrivals are in which state; what was inside archives is not counted."""
+        return self.backend.look(history.states)
+
+    def states_by_time(self, since: datetime, seconds: int) -> pl.DataFrame:
+        """What arrived since a moment (aware), by when, and the state it is in now.
+
+        Columns: place Int64 (0: the first ``seconds`` after ``since``), state, files Int64.
+        """
+        with self.backend.reading() as conn:
+            return history.states_by_time(conn, self.backend, since, seconds)
+
+    def published_readings(self, since: datetime) -> pl.DataFrame:
+        """How many readings each load published since a moment (aware) brought, in order.
+
+        Interval values of days whose content was new, and register reads. A load of more than
+        5,000 days is counted by the interval length of one of its days.
+        Columns: at, load Int64, readings Int64.
+        """
+        with self.backend.reading() as conn:
+            return history.published_readings(conn, self.backend, since)
+
     def timeline(self, number: int) -> pl.DataFrame:
         """A delivery's way, step by step, oldest first.
 

@@ -8,25 +8,31 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import sqlalchemy as sa
 
 from nemflow.errors import NotFound
+from nemflow.store.leases import batches
 from nemflow.store.ledger import COUNTS
 from nemflow.store.tables import (
     day_claim,
+    day_content,
     delivery,
     delivery_step,
     file,
     load,
     load_event,
 )
+from nemflow.store.work import moment
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend
 
+_OVERLAP: Final = 1000  #: deliveries that may arrive out of the order of their numbers
+#: Loads of more days are counted by the interval length of one of them.
+_COUNTED_DAYS: Final = 5000
 _HASH = re.compile(r"[0-9a-fA-F]{6,64}")
 
 
@@ -283,4 +289,149 @@ def loads(conn: sa.Connection, backend: Backend, number: int) -> pl.DataFrame:
         .outerjoin(load_event, load_event.c.load == load.c.id)
         .where(load.c.file == number)
         .order_by(load.c.id, load_event.c.seq),
+    )
+
+
+def searched(
+    conn: sa.Connection,
+    backend: Backend,
+    *,
+    states: Collection[str] | None = None,
+    sender: str | None = None,
+    channel: str | None = None,
+    lane: str | None = None,
+    words: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> pl.DataFrame:
+    """See ``Store.search``. First the page's numbers, from narrow rows; then what is to be told."""
+    columns = delivery.c
+    question = sa.select(columns.id).where(columns.parent.is_(None)).order_by(columns.id.desc())
+    for column, wanted in (
+        (columns.sender, sender), (columns.channel, channel), (columns.lane, lane),
+    ):  # fmt: skip
+        if wanted is not None:
+            question = question.where(column == wanted)
+    if states is not None:
+        question = question.where(columns.state.in_(list(states)))
+    if since is not None:
+        question = question.where(columns.received_at >= since)
+    if until is not None:
+        question = question.where(columns.received_at < until)
+    if before is not None:
+        question = question.where(columns.id < before)
+    if words:
+        low = words.strip().lower()
+        about = [
+            sa.func.lower(columns.name).contains(low, autoescape=True),
+            sa.func.lower(columns.sender).contains(low, autoescape=True),
+        ]
+        if low.isdigit() and len(low) < 18:
+            about.append(columns.id == int(low))
+        if _HASH.fullmatch(low):
+            about.append(sa.and_(columns.sha256 >= low, columns.sha256 <= low + "g"))
+        question = question.where(sa.or_(*about))
+    numbers = [int(number) for number in conn.execute(question.limit(limit)).scalars()]
+    more = [columns.lane, columns.attempts, columns.kept, columns.dry_run]
+    return backend.fetch(
+        conn,
+        _of_deliveries()
+        .add_columns(*more)
+        .where(columns.id.in_(numbers))
+        .order_by(columns.id.desc()),
+    )
+
+
+def states_by_time(
+    conn: sa.Connection, backend: Backend, since: datetime, seconds: int
+) -> pl.DataFrame:
+    """See ``Store.states_by_time``."""
+    columns = delivery.c
+    rows = backend.fetch(
+        conn,
+        sa.select(columns.received_at, columns.state).where(
+            columns.parent.is_(None), columns.id >= _first_since(conn, since),
+            columns.received_at >= since,
+        ),
+    )  # fmt: skip
+    place = (pl.col("received_at").dt.epoch("s") - int(since.timestamp())) // seconds
+    return rows.group_by(place.alias("place"), "state").len("files").sort("place", "state")
+
+
+def _first_since(conn: sa.Connection, since: datetime) -> int:
+    """A number below which nothing arrived after ``since``, but for what overlapped.
+
+    Numbers are given in order of arrival, so it is found by halving; there is no index to keep.
+    """
+    columns = delivery.c
+    low, high = 0, int(conn.execute(sa.select(sa.func.max(columns.id))).scalar() or 0) + 1
+    while high - low > _OVERLAP:
+        middle = (low + high) // 2
+        row = conn.execute(
+            sa.select(columns.id, columns.received_at)
+            .where(columns.id >= middle)
+            .order_by(columns.id)
+            .limit(1)
+        ).first()
+        if row is None:
+            high = middle
+            continue
+        at = moment(row.received_at)
+        if at is not None and at < since:
+            low = row.id
+        else:
+            high = middle
+    return low - _OVERLAP
+
+
+def states(conn: sa.Connection) -> dict[str, int]:
+    """See ``Store.states``."""
+    columns = delivery.c
+    rows = conn.execute(
+        sa.select(columns.state, sa.func.count())
+        .where(columns.parent.is_(None))
+        .group_by(columns.state)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def published_readings(conn: sa.Connection, backend: Backend, since: datetime) -> pl.DataFrame:
+    """See ``Store.published_readings``."""
+    published = backend.fetch(
+        conn,
+        sa.select(
+            load_event.c.at, load_event.c.load,
+            load.c.days_stored.label("days"), load.c.reads_stored.label("reads"),
+        )
+        .join(load, load.c.id == load_event.c.load)
+        .where(load_event.c.at >= since, load_event.c.kind == "published"),
+    )  # fmt: skip
+    small = published.filter((pl.col("days") > 0) & (pl.col("days") <= _COUNTED_DAYS))
+    large = published.filter(pl.col("days") > _COUNTED_DAYS)
+    parts = [pl.DataFrame(schema={"load": pl.Int64, "minutes": pl.Float64})]
+    content = day_content.c
+    per_day = sa.cast(sa.func.sum(1440.0 / content.interval_minutes), sa.Float)
+    for some in batches(small["load"].to_list()):
+        counted = (
+            sa.select(content.load, per_day.label("minutes"))
+            .where(content.load.in_(some))
+            .group_by(content.load)
+        )
+        parts.append(backend.fetch(conn, counted).cast({"minutes": pl.Float64}))
+    for number, days in large.select("load", "days").rows():
+        one = sa.select(content.interval_minutes).where(content.load == number).limit(1)
+        minutes = conn.execute(one).scalar() or 30
+        told = pl.DataFrame({"load": [number], "minutes": [days * 1440.0 / minutes]})
+        parts.append(told)
+    counts = pl.concat(parts)
+    return (
+        published.join(counts, on="load", how="left")
+        .select(
+            "at",
+            "load",
+            readings=(pl.col("minutes").fill_null(0) + pl.col("reads")).round().cast(pl.Int64),
+        )
+        .sort("at")
     )
