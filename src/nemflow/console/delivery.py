@@ -3,8 +3,8 @@
 Why: "why was this file not loaded" must be answered on one page, to be sent to others.
 
 Promises: counts add up visibly (read = stored + unchanged + rejected); a finding shows its line,
-the field marked, and what to do; a quarantined record is edited, tried without writing, and replayed
-by the same code as ``nemflow replay``; what a load replaced is shown day by day.
+the field marked, and what to do; a quarantined record is edited, tried without writing, and
+replayed by the same code as ``nemflow replay``; what a load replaced is shown day by day.
 
 Look next: ``nemflow.pipeline.reporting``, ``nemflow.pipeline.replaying``; docs/deliveries.md.
 """
@@ -146,7 +146,7 @@ def _acts(row: Mapping[str, Any], number: int, operate: bool) -> Html:
 def _account(found: _Found) -> str:
     """Counts that visibly add up, of all texts in it."""
     said = ""
-    for of, noun in (("days", "days"), ("reads", "register reads")):
+    for of, noun in (("days", "day"), ("reads", "register read")):
         sums = dict.fromkeys(("read", "stored", "unchanged", "rejected"), 0)
         for each in found.report.files:
             for name in sums:
@@ -154,9 +154,10 @@ def _account(found: _Found) -> str:
         if not sums["read"]:
             continue
         right = sums["read"] == sums["stored"] + sums["unchanged"] + sums["rejected"]
+        nouns = noun if sums["read"] == 1 else f"{noun}s"
         sign = parts.mark("good", "✓", "adds up") if right else parts.mark("bad", "✕", "does not")
         said += (
-            f'<div class="sum" data-account="{of}"><span><b>{sums["read"]:,}</b> {noun} read</span>'
+            f'<div class="sum" data-account="{of}"><span><b>{sums["read"]:,}</b> {nouns} read</span>'
             f"<span>=</span><span><b>{sums['stored']:,}</b> stored</span><span>+</span>"
             f"<span><b>{sums['unchanged']:,}</b> unchanged</span><span>+</span>"
             f"<span><b>{sums['rejected']:,}</b> rejected</span>{sign}</div>"

@@ -80,15 +80,15 @@ def _list(
 ) -> Html:
     rows = found.head(_PAGE).to_dicts()
     columns = (
-        parts.Column("delivery", "No.", lambda row: str(row["delivery"]), right=True),
+        parts.Column("delivery", "No.", lambda row: str(row["delivery"]), right=True, minor=True),
         parts.Column("name", "File", name_of, main=True),
         parts.Column("state", "State", lambda row: parts.chip(row["state"])),
         parts.Column("sender", "Sender"),
-        parts.Column("channel", "Way in"),
-        parts.Column("lane", "Lane"),
+        parts.Column("channel", "Way in", minor=True),
+        parts.Column("lane", "Lane", minor=True),
         parts.Column("stored", "Days stored", lambda row: row["days_stored"], right=True),
         parts.Column("out", "Kept out", _kept_out, right=True),
-        parts.Column("size", "Size", lambda row: wording.size(row["size"]), right=True),
+        parts.Column("size", "Size", lambda row: wording.size(row["size"]), right=True, minor=True),
         parts.Column("received_at", "Received", lambda row: parts.stamp(row["received_at"])),
     )
     empty = (

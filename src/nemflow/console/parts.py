@@ -125,6 +125,7 @@ class Column:
     right: bool = False  #: numbers
     main: bool = False  #: what the row is about: heads the card on a narrow screen
     wide: bool = False  #: may wrap
+    minor: bool = False  #: left out on a narrow screen
 
 
 def table(
@@ -176,7 +177,8 @@ def _row(columns: Sequence[Column], row: Mapping[str, Any], select: Any) -> str:
     for each in columns:
         value = each.show(row) if each.show else row.get(each.name)
         looks = " ".join(
-            name for name, on in (("right", each.right), ("main", each.main), ("wide", each.wide))
+            name for name, on in (("right", each.right), ("main", each.main), ("wide", each.wide),
+                ("minor", each.minor))
             if on
         )  # fmt: skip
         style = f' class="{looks}"' if looks else ""
