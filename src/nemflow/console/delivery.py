@@ -157,7 +157,8 @@ def _account(found: _Found) -> str:
         nouns = noun if sums["read"] == 1 else f"{noun}s"
         sign = parts.mark("good", "✓", "adds up") if right else parts.mark("bad", "✕", "does not")
         said += (
-            f'<div class="sum" data-account="{of}"><span><b>{sums["read"]:,}</b> {nouns} read</span>'
+            f'<div class="sum" data-account="{of}">'
+            f"<span><b>{sums['read']:,}</b> {nouns} read</span>"
             f"<span>=</span><span><b>{sums['stored']:,}</b> stored</span><span>+</span>"
             f"<span><b>{sums['unchanged']:,}</b> unchanged</span><span>+</span>"
             f"<span><b>{sums['rejected']:,}</b> rejected</span>{sign}</div>"
