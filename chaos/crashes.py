@@ -59,7 +59,10 @@ def crash_hunt(
     database: str, folder: Path, rng: random.Random, *, kills: int, engine: str
 ) -> Attack:
     """Kill a loader, look, load again; so many times."""
-    elsewhere = ("spool-", "delivery-", "job-", *(["mid-partition"] if engine == "SQLite" else []))
+    elsewhere = (
+        *("spool-", "folder-", "delivery-", "job-"),
+        *(["mid-partition"] if engine == "SQLite" else []),
+    )
     places = [place for place in PLACES if not place.startswith(elsewhere)]
     ways = [way for n, place in enumerate(places) for way in (place, *[AT_RANDOM] * (n % 2))]
     seen: Counter[str] = Counter()

@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, Literal, cast
 from nemflow.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nemflow.intake.spool import Spool
     from nemflow.jobs import JobQueue
     from nemflow.jobs.side import Side
+    from nemflow.pipeline.collecting import Collector
     from nemflow.pipeline.delivering import Delivering
+    from nemflow.pipeline.sweeping import Swept
     from nemflow.settings import Settings
+    from nemflow.store import Store
 
 SPOOL = "nemflow-spool"
 
@@ -33,6 +38,116 @@ def spool_of(chosen: Settings) -> Spool:
     from nemflow.intake.spool import Spool
 
     return Spool(Path(chosen.text("spool.folder") or SPOOL), chosen.spool_limits)
+
+
+def collector_of(
+    chosen: Settings,
+    store: Store,
+    spool: Spool,
+    *,
+    crowded: Callable[[], str | None],
+    nudge: Callable[[], None],
+) -> Collector:
+    """What takes in the drop folder ``folder.path``, which is made when its parent is there.
+
+    Raises:
+        UsageError: the folder is not there and cannot be made.
+    """
+    from nemflow.intake.folder import Inbox
+    from nemflow.pipeline.collecting import Collector, Wishes
+
+    root = _made(Path(chosen.text("folder.path") or ""), "folder.path")
+    inbox = Inbox(
+        root,
+        chosen.folder_pace,
+        taken=_folder(chosen, "folder.taken"),
+        done=_folder(chosen, "folder.done"),
+        rejected=_folder(chosen, "folder.rejected"),
+    )
+    wishes = Wishes(
+        "folder",
+        chosen.text("folder.profile") or chosen.profile,
+        chosen.text("folder.lane", "normal") or "normal",
+        chosen.text("folder.sender"),
+    )
+    polling = chosen.yes("folder.polling", default=False)
+    return Collector(store, spool, inbox, wishes, crowded=crowded, nudge=nudge, polling=polling)
+
+
+def sweep_of(
+    chosen: Settings,
+    store: Store,
+    spool: Spool,
+    *,
+    root: Path | None = None,
+    recursive: bool | None = None,
+    move: bool | None = None,
+    crowded: Callable[[], str | None] = lambda: None,
+    nudge: Callable[[], None] = lambda: None,
+    tell: Callable[[Swept], None] = lambda _: None,
+) -> Callable[[], Swept]:
+    """One sweep of ``sweep.path``, to be called when it is due; what is given comes before.
+
+    Raises:
+        UsageError: nobody says which folder, or it is the drop folder.
+    """
+    from nemflow.intake.folder import Inbox
+    from nemflow.pipeline.collecting import Collector, Wishes
+    from nemflow.pipeline.sweeping import sweep, sweep_away
+
+    named = str(root) if root is not None else chosen.text("sweep.path")
+    if named is None:
+        raise UsageError(
+            "Which folder is to be swept?",
+            hint='Give it, or set sweep.path = "data/archive".',
+        )
+    folder, drop = Path(named).absolute(), chosen.text("folder.path")
+    if drop is not None and folder == Path(drop).absolute():
+        raise UsageError(
+            f"{folder} is the drop folder; it is emptied as files come.",
+            hint="Sweep another folder.",
+        )
+    wishes = Wishes(
+        "batch",
+        chosen.text("sweep.profile") or chosen.profile,
+        chosen.text("sweep.lane", "bulk") or "bulk",
+        chosen.text("sweep.sender"),
+    )
+    pace = chosen.folder_pace
+    deep = chosen.yes("sweep.recursive", default=True) if recursive is None else recursive
+    if chosen.yes("sweep.move", default=False) if move is None else move:
+        inbox = Inbox(folder, pace, recursive=deep)
+        mover = Collector(store, spool, inbox, wishes, crowded=crowded, nudge=nudge)
+        return lambda: sweep_away(mover, folder, settle_seconds=pace.settle_seconds, tell=tell)
+    return lambda: sweep(
+        store,
+        spool,
+        folder,
+        wishes=wishes,
+        recursive=deep,
+        settle_seconds=pace.settle_seconds,
+        crowded=crowded,
+        nudge=nudge,
+        tell=tell,
+    )
+
+
+def _folder(chosen: Settings, key: str) -> Path | None:
+    named = chosen.text(key)
+    return None if named is None else Path(named)
+
+
+def _made(folder: Path, key: str) -> Path:
+    """The folder, made when its parent is there: a share that is not mounted has none."""
+    try:
+        if not folder.is_dir():
+            folder.mkdir()
+    except OSError as error:
+        raise UsageError(
+            f"{key}: the folder {folder} is not there and cannot be made: {error.strerror}.",
+            hint="Make it, or mount it, first.",
+        ) from error
+    return folder
 
 
 def queue_of(chosen: Settings) -> JobQueue:

@@ -5,8 +5,8 @@ just by luck.
 
 Promises: nothing happens unless ``NEMFLOW_FAILPOINTS`` (or ``arm``) names a place; then
 ``reach`` is one look into an empty dictionary. Every place is listed in ``PLACES`` and is reached
-by a load, ``spool-`` ones by an upload, ``delivery-`` and ``job-`` ones in the service and its
-workers; docs/testing.md says how they are used.
+by a load, ``spool-`` ones by an upload, ``folder-`` ones by the drop folder, ``delivery-`` and
+``job-`` ones in the service and its workers; docs/testing.md says how they are used.
 
 Look next: ``chaos/crashes.py``, which kills loads at each of them; ``chaos/service_places.py``,
 which kills a service.
@@ -43,6 +43,8 @@ PLACES: Final = {
     "spool-renamed": "the original has its name, which is not on the disk",
     "spool-kept": "the original is there for good, the ledger knows nothing of it",
     "delivery-received": "the ledger has the delivery, its sender is not answered",
+    "folder-received": "a file of the drop folder is a delivery, and still lies in the folder",
+    "folder-move": "a file is about to be moved into taken, done or rejected",
     "delivery-inspected": "what is in a delivery is known, nothing of it is loaded",
     "delivery-published": "a delivery has its final state, its original is still in the spool",
     "delivery-removed": "the original is gone, the ledger still says that it is there",

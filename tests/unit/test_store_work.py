@@ -506,3 +506,14 @@ def by_people(store: Store, number: int, act: str) -> None:
     """Cancel or retry; refused when it is not the time for it."""
     with suppress(UsageError):
         do(store, dispatch.cancel if act == "cancel" else dispatch.retry, [number], "kim")
+
+
+def test_what_a_sweep_took_is_known_by_its_mark(store: Store) -> None:
+    """Written again it has another; another folder knows nothing of it; twice is once."""
+    store.note_swept("/archive", {"a/b.csv": ("10:1", 1), "c.csv": ("20:2", 2)})
+    store.note_swept("/archive", {"c.csv": ("20:3", 3)})
+    store.note_swept("/archive", {})
+    assert store.swept("/archive") == {"a/b.csv": "10:1", "c.csv": "20:3"}
+    assert store.swept("/other") == {}
+    assert store.take_slot("hourly by hand", "2025-03-01T10:00")
+    assert not store.take_slot("hourly by hand", "2025-03-01T10:00")

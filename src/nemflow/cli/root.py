@@ -38,6 +38,7 @@ from nemflow.cli import (
     serving,
     simulating,
     submitting,
+    sweeping,
     upkeep,
 )
 from nemflow.cli.checking import check
@@ -136,6 +137,7 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
         serving.serve,
         worker,
         submitting.submit,
+        sweeping.sweep,
         simulating.simulate,
         delivery.delivery,
         delivery.dead,

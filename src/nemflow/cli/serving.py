@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +27,10 @@ from nemflow.cli.options import DbOption, settings
 from nemflow.errors import MissingExtra, StoreAway, UsageError
 
 if TYPE_CHECKING:
+    from nemflow.intake.spool import Spool
+    from nemflow.jobs.side import Side
     from nemflow.service.context import Context
+    from nemflow.service.intake import Intake
     from nemflow.service.server import Part
     from nemflow.settings import Settings
     from nemflow.store import Store
@@ -74,7 +77,7 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for chatty in ("alembic", "uvicorn", "httpx", "dramatiq", "pika"):
+    for chatty in ("alembic", "uvicorn", "httpx", "dramatiq", "pika", "watchfiles"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     address = chosen.text("service.host") or "127.0.0.1"
     with ExitStack() as opened:
@@ -155,12 +158,15 @@ def _wired(
     limits, side = chosen.accept_limits, app.side_of(chosen)
     if side is not None:
         opened.callback(side.close)
+    intake = Intake(store, spool, limits, reconciler.wake)
+    noticed = dict[str, Callable[[], None]]()
+    parts += _ways_in(chosen, patient, spool, intake, side=side, noticed=noticed)
     rate = rate_of(chosen.text("service.rate_per_key") or USUAL)
     context = Context(
         store,
         Keyring(store.check_key, needed=keys, made=store.has_keys),
         limits,
-        Intake(store, spool, limits, reconciler.wake),
+        intake,
         ready={"queue": jobs.ping, "spool": lambda: spool.check_room(0)},
         breakers={"store": Breaker("store", StoreAway), "queue": reconciler.breaker},
         rate=None if rate is None else RateLimit(rate, side),
@@ -170,7 +176,7 @@ def _wired(
         review_after=chosen.review_after,
         features=frozenset(each.name for each in FEATURES if chosen.on(each.name)),
     )
-    parts.append(_noticing(patient, context, how.outbox))
+    parts.append(_noticing(patient, noticed | context.ready, how.outbox))
     context.hook_key, context.hook_hosts = (
         chosen.text("webhooks.key"),
         chosen.text("webhooks.hosts"),
@@ -183,7 +189,35 @@ def _wired(
     return context, parts, float(working.grace_seconds)
 
 
-def _noticing(store: Store, context: Context, outbox: Path | None) -> Part:
+def _ways_in(
+    chosen: Settings,
+    store: Store,
+    spool: Spool,
+    intake: Intake,
+    *,
+    side: Side | None,
+    noticed: dict[str, Callable[[], None]],
+) -> Iterator[Part]:
+    """The drop folder and the sweep, as far as they are on; ``noticed`` gets what may fail."""
+    from nemflow import app
+    from nemflow.service.server import Part
+
+    if chosen.on("folder"):
+        taker = app.collector_of(chosen, store, spool, crowded=intake.crowded, nudge=intake.nudge)
+        noticed["folder"] = taker.inbox.check
+        yield Part("folder", taker.run, taker.stop)
+    if chosen.on("sweep"):
+        from nemflow.jobs.sweeper import Sweeper
+
+        work = app.sweep_of(chosen, store, spool, crowded=intake.crowded, nudge=intake.nudge)
+        name = f"sweep {chosen.text('sweep.path')}"
+        cron = chosen.text("sweep.cron", "0 * * * *") or ""
+        first = (lambda *_: True) if side is None else side.first
+        sweeper = Sweeper(store, name, cron, work, first=first)
+        yield Part("sweep", sweeper.run, sweeper.stop)
+
+
+def _noticing(store: Store, checks: Mapping[str, Callable[[], None]], outbox: Path | None) -> Part:
     """What notices outcomes of deliveries, and which parts fail."""
     from nemflow.errors import SystemFault
     from nemflow.jobs.noticing import Noticer
@@ -196,7 +230,7 @@ def _noticing(store: Store, context: Context, outbox: Path | None) -> Part:
                 hint="Is the folder there, and may the service write in it? See spool.outbox.",
             )
 
-    noticer = Noticer(store, {**context.ready, "outbox": writable})
+    noticer = Noticer(store, {**checks, "outbox": writable})
     return Part("noticer", noticer.run, noticer.stop)
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nemflow.errors import SpoolFull
 from nemflow.intake.accepting import AcceptLimits
 from nemflow.service.problems import Problem
 from nemflow.store import dispatch
@@ -92,6 +93,21 @@ class Intake:
         with self._looking:
             self._since[0] += 1
             self._since[1] += size
+
+    def crowded(self) -> str | None:
+        """Why a folder should wait with the next file; None: there is room.
+
+        It waits when half of what may wait does, so that uploads still find room: a folder can
+        wait, and a sender may not.
+        """
+        try:
+            self.spool.check_room(0)
+        except SpoolFull as full:
+            return full.message
+        waiting, limits = self.backlog(), self.limits
+        if 2 * waiting.files < limits.waiting_files and 2 * waiting.bytes < limits.waiting_bytes:
+            return None
+        return f"{waiting.files:,} files ({waiting.bytes:,} bytes) are waiting to be loaded."
 
     def backlog(self) -> dispatch.Backlog:
         """What waits: as the ledger said within the last second, and what was accepted since."""

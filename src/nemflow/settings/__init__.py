@@ -32,6 +32,7 @@ from nemflow.settings.words import REVIEW_AFTER_DAYS, Setting, catalogue
 if TYPE_CHECKING:
     from nemflow.intake.accepting import AcceptLimits
     from nemflow.intake.archive import Limits
+    from nemflow.intake.folder import FolderPace
     from nemflow.intake.spool import SpoolLimits
     from nemflow.jobs.pace import Calling, Rhythm, Working
     from nemflow.mdff.asexml import XmlLimits
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE_NAME", "PROFILES", "Setting", "Settings", "catalogue", "load_settings"]
 
 PROFILES: Final = ("portal", "b2b")
+LANES: Final = ("urgent", "normal", "bulk")
 _AUTO: Final = "auto"  #: as the machine allows: of ``load.*``
 _UNITS: Final = {
     "": 1,
@@ -63,10 +65,12 @@ _TABLE_PREFIXES: Final = (
     "queue.",
     "worker.",
     "webhooks.",
+    "folder.",
+    "sweep.",
     "features.",
 )
 #: Settings that are true or false: all of these tables, and single ones.
-_BOOLS: Final = ("features.",)
+_BOOLS: Final = ("features.", "folder.polling", "sweep.recursive", "sweep.move")
 _YES: Final = ("true", "yes", "on", "1")
 _NO: Final = ("false", "no", "off", "0")
 #: Settings of these tables that are texts: the words they may be; None: any.
@@ -78,12 +82,18 @@ _TEXTS: Final[dict[str, tuple[str, ...] | None]] = {
     "spool.archive": None,
     "spool.outbox": None,
     "queue.url": None,
+    **dict.fromkeys(f"folder.{each}" for each in ("path", "taken", "done", "rejected", "sender")),
+    "folder.profile": PROFILES,
+    "folder.lane": LANES,
+    **dict.fromkeys(f"sweep.{each}" for each in ("path", "cron", "sender")),
+    "sweep.profile": PROFILES,
+    "sweep.lane": LANES,
     "queue.prefix": None,
     "webhooks.key": None,
     "webhooks.hosts": None,
 }
 #: Keys of tables that are no fields of a room's value object.
-_NO_FIELDS: Final = frozenset({*_TEXTS, "service.port"})
+_NO_FIELDS: Final = frozenset({*_TEXTS, *_BOOLS, "service.port"})
 _VALUE_LIMIT: Final = re.compile(r"(?P<suffix>\*|[A-Za-z][0-9A-Za-z]) +(?P<uom>[A-Za-z]{1,5})")
 
 
@@ -176,6 +186,17 @@ class Settings:
         from nemflow.jobs.pace import Calling
 
         return Calling(**_of_table("webhooks", self.tables))
+
+    @property
+    def folder_pace(self) -> FolderPace:
+        """How the drop folder is watched."""
+        from nemflow.intake.folder import FolderPace
+
+        return FolderPace(**_of_table("folder", self.tables))
+
+    def yes(self, key: str, default: bool) -> bool:
+        """Something of a table that is true or false, e.g. ``folder.polling``."""
+        return bool(self.tables.get(key, default))
 
     def text(self, key: str, default: str | None = None) -> str | None:
         """A text of a table, e.g. ``service.host``."""

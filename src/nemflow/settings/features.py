@@ -33,6 +33,8 @@ class Feature:
 #: Every part that can be left out, in the order they are printed.
 FEATURES: Final = (
     Feature("uploads", "uploads over HTTP (POST and PUT /v1/deliveries)"),
+    Feature("folder", "the drop folder", needs="folder.path"),
+    Feature("sweep", "the scheduled sweep of a folder", needs="sweep.path"),
     Feature("metrics", "/metrics for Prometheus"),
     Feature("webhooks", "webhooks are told of what happens"),
     Feature("docs", "/docs and /openapi.json"),

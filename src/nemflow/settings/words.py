@@ -11,7 +11,7 @@ Look next: ``nemflow.settings`` for how they are read.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,6 +98,11 @@ _WEBHOOK_WORDS: Final = {
     "retry_most_seconds": "The longest pause between two attempts.",
     "keep_days": "How long messages that were delivered are listed.",
 }
+_FOLDER_WORDS: Final = {
+    "settle_seconds": "How long a file in the drop folder must stand still before it is taken.",
+    "rescan_seconds": "How often the whole folder is looked through, whatever the system tells.",
+    "files": "How many files are watched, and taken, in one round.",
+}
 _LOAD_DEFAULTS: Final = {
     "jobs": ("auto: 1 on SQLite, else by cores, files and memory", "2"),
     "batch_bytes": ("auto: 8 MiB, less when memory is short", '"8 MiB"'),
@@ -126,6 +131,7 @@ def catalogue() -> tuple[Setting, ...]:
     """Every setting there is, in the order of the docs."""
     from nemflow.intake.accepting import AcceptLimits
     from nemflow.intake.archive import Limits
+    from nemflow.intake.folder import FolderPace
     from nemflow.intake.spool import SpoolLimits
     from nemflow.jobs.pace import Calling, Rhythm, Working
     from nemflow.mdff.asexml import XmlLimits
@@ -258,6 +264,8 @@ def catalogue() -> tuple[Setting, ...]:
             'queue.prefix = "nemflow_staging"',
             "nemflow",
         ),
+        *_ways_in(),
+        *(_field_setting("folder", each, _FOLDER_WORDS) for each in dataclasses.fields(FolderPace)),
         *(_field_setting("queue", each, _QUEUE_WORDS) for each in dataclasses.fields(Rhythm)),
         *(_field_setting("worker", each, _WORKER_WORDS) for each in dataclasses.fields(Working)),
         Setting(
@@ -274,6 +282,75 @@ def catalogue() -> tuple[Setting, ...]:
             'webhooks.hosts = "hooks.example.org, .example.com"',
         ),
         *(_field_setting("webhooks", each, _WEBHOOK_WORDS) for each in dataclasses.fields(Calling)),
+    )
+
+
+def _ways_in() -> Iterator[Setting]:
+    """The drop folder and the sweep: what both have, and what is of one alone."""
+    for table, what, path in (("folder", "drop folder", "drop"), ("sweep", "swept folder", "old")):
+        yield Setting(
+            f"{table}.path",
+            f"The {what}.",
+            "not set: there is none",
+            f'{table}.path = "data/{path}"',
+        )
+        yield Setting(
+            f"{table}.profile",
+            f"The rule profile of what comes through the {what}.",
+            "by what it is",
+            f'{table}.profile = "b2b"',
+        )
+        yield Setting(
+            f"{table}.lane",
+            f"The lane of what comes through the {what}: urgent, normal or bulk.",
+            usual := "normal" if table == "folder" else "bulk",
+            f'{table}.lane = "urgent"',
+            usual,
+        )
+        yield Setting(
+            f"{table}.sender",
+            f"Who sent what lies at the top of the {what}; folders in it name their senders.",
+            "as the file says",
+            f'{table}.sender = "MDPEXMPL"',
+        )
+    for place, what in (
+        ("taken", "are while they are loaded"),
+        ("done", "go when they are loaded"),
+        ("rejected", "go when they are refused, with a report beside them"),
+    ):
+        yield Setting(
+            f"folder.{place}",
+            f"Where files of the drop folder {what}.",
+            f"the folder {place} in it",
+            f'folder.{place} = "data/{place}"',
+        )
+    yield Setting(
+        "folder.polling",
+        "Whether the system is not asked to tell of new files; for network shares.",
+        "false",
+        "folder.polling = true",
+        usual=False,
+    )
+    yield Setting(
+        "sweep.cron",
+        "When it is swept, in market time: minute, hour, day, month, weekday.",
+        "0 * * * *",
+        'sweep.cron = "30 4 * * *"',
+        "0 * * * *",
+    )
+    yield Setting(
+        "sweep.recursive",
+        "Whether the folders in it are swept as well.",
+        "true",
+        "sweep.recursive = false",
+        usual=True,
+    )
+    yield Setting(
+        "sweep.move",
+        "Whether its files go to taken, done and rejected in it; else they stay where they are.",
+        "false",
+        "sweep.move = true",
+        usual=False,
     )
 
 

@@ -145,6 +145,11 @@ class Arrivals:
         with self.backend.reading() as conn:
             return history.published_readings(conn, self.backend, since)
 
+    def standing(self, numbers: Sequence[int]) -> dict[int, tuple[str, int]]:
+        """State and size in bytes of these deliveries, by number; unknown ones are left out."""
+        with self.backend.reading() as conn:
+            return history.standing(conn, numbers)
+
     def timeline(self, number: int) -> pl.DataFrame:
         """A delivery's way, step by step, oldest first.
 

@@ -6,7 +6,7 @@ Look next: ``ledger.py``, which writes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -180,6 +180,15 @@ def one_delivery(conn: sa.Connection, backend: Backend, number: int) -> pl.DataF
     if found.is_empty():
         raise NotFound(f"There is no delivery {number}.", hint="List them with: nemflow deliveries")
     return found
+
+
+def standing(conn: sa.Connection, numbers: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """See ``Store.standing``."""
+    if not numbers:
+        return {}
+    columns = delivery.c
+    asked = sa.select(columns.id, columns.state, columns.size).where(columns.id.in_(numbers))
+    return {row.id: (row.state, row.size or 0) for row in conn.execute(asked)}
 
 
 def _of_deliveries() -> sa.Select[Any]:

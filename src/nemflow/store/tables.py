@@ -34,7 +34,7 @@ from nemflow.store.columntypes import identity as _id
 from nemflow.store.columntypes import metadata as metadata  # noqa: PLC0414
 
 #: The schema this program reads and writes; a test keeps it equal to the newest migration.
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 #: Deliveries that have reached a final state which is not among the outcomes yet, as SQL: the
 #: question must be that of the index, word by word.
 UNTOLD = (
@@ -464,6 +464,7 @@ from nemflow.store.worktables import api_key as api_key  # noqa: E402, PLC0414
 from nemflow.store.worktables import delivery_step as delivery_step  # noqa: E402, PLC0414
 from nemflow.store.worktables import idempotency as idempotency  # noqa: E402, PLC0414
 from nemflow.store.worktables import sweep_run as sweep_run  # noqa: E402, PLC0414
+from nemflow.store.worktables import swept_file as swept_file  # noqa: E402, PLC0414
 
 #: Tables that PostgreSQL keeps in one partition per month of ``day``, made when first needed.
 PARTITIONED = ("day_content", "day_claim")

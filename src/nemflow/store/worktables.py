@@ -66,3 +66,15 @@ sweep_run = sa.Table(
     sa.Index("sweep_run_by_slot", "name", "slot", unique=True),
     comment="A scheduled sweep was taken by one of the schedulers.",
 )
+
+swept_file = sa.Table(
+    "swept_file",
+    metadata,
+    column("root", Key, "the folder that is swept", nullable=False),
+    column("path", Key, "the file, from there", nullable=False),
+    column("mark", sa.Text, "its size and time of change when it was taken", nullable=False),
+    column("delivery", Big, "the delivery it became", nullable=False),
+    column("at", Stamp, "when", nullable=False),
+    sa.Index("swept_file_by_path", "root", "path", unique=True),
+    comment="A file that a sweep has taken and left where it lies: it is not taken again.",
+)
