@@ -49,6 +49,8 @@ from nemflow.cli.options import ENVIRONMENT
 from nemflow.cli.problems import problems
 from nemflow.cli.reprocess import reprocess
 from nemflow.cli.show import show
+from nemflow.cli.tail import tail
+from nemflow.cli.top import top
 from nemflow.cli.webhooks import webhooks
 from nemflow.cli.worker import worker
 
@@ -142,6 +144,8 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
         delivery.delivery,
         delivery.dead,
         delivery.verify,
+        top,
+        tail,
     ],
     "Learn more": [lookup.explain, lookup.nmi, doctor.doctor, demo.demo],
 }

@@ -159,7 +159,7 @@ def _sent(
         else:
             if answer.is_success:
                 return dict(answer.json())
-            why = _problem(answer)
+            why = in_words(answer)
             damaged = answer.status_code == 400 and _code(answer) in _DAMAGED
             if damaged:  # on the way, or the file is being written: three times, then it is us
                 tries += 1
@@ -208,7 +208,7 @@ def _waited(
                     return row
                 tell(Progress(f"{row['name']} ({row['state']})", 0, 0, 0, None))
             elif answer.status_code not in _LATER:
-                raise SystemFault(_problem(answer))
+                raise SystemFault(in_words(answer))
         except httpx.TransportError:
             pass  # it is restarting; what it has accepted it still has
         if time.monotonic() > until:
@@ -234,7 +234,7 @@ def _code(answer: httpx.Response) -> str | None:
     return str(told.get("code")) if isinstance(told, dict) else None
 
 
-def _problem(answer: httpx.Response) -> str:
+def in_words(answer: httpx.Response) -> str:
     """The service's own words, with its code."""
     try:
         told = answer.json()

@@ -45,12 +45,20 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz", responses=_STATUS)
 def readyz(request: Request) -> JSONResponse:
     """Whether store, queue and spool can work."""
-    context: Context = request.app.state.context
+    parts = checked(request.app.state.context)
+    stopping = request.app.state.stopping.is_set()
+    ready = all(said == "ready" for said in parts.values()) and not stopping
+    status = "stopping" if stopping else "ready" if ready else "not ready"
+    return JSONResponse({"status": status, "parts": parts}, 200 if ready else 503)
+
+
+def checked(context: Context) -> dict[str, str]:
+    """Each part with ``ready``, or the code of what keeps it from working."""
     checks: dict[str, Callable[[], object]] = {
         "store": lambda: _answers(context),
         **context.ready,
     }
-    parts = {}
+    parts: dict[str, str] = {}
     for name, check in checks.items():
         breaker = context.breakers.get(name)
         if breaker is not None and breaker.refuses():
@@ -62,10 +70,7 @@ def readyz(request: Request) -> JSONResponse:
             parts[name] = "ready"
         except NemflowError as error:
             parts[name] = error.code
-    stopping = request.app.state.stopping.is_set()
-    ready = all(said == "ready" for said in parts.values()) and not stopping
-    status = "stopping" if stopping else "ready" if ready else "not ready"
-    return JSONResponse({"status": status, "parts": parts}, 200 if ready else 503)
+    return parts
 
 
 @measured.get(

@@ -21,6 +21,7 @@ from nemflow.errors import UsageError
 from nemflow.service import forms
 from nemflow.service.acts import Operator
 from nemflow.service.auth import needs
+from nemflow.service.health import checked
 from nemflow.service.problems import Problem, documented
 from nemflow.service.queries import MOST, Before, Given, Limit, Many, Number
 
@@ -69,6 +70,12 @@ def close_problem(given: Given, by: Operator, problem: Number, why: Closing) -> 
     return forms.document({"problem": problem, "state": "closed", "note": why.note.strip()})
 
 
+@router.get("/now", responses=documented(), dependencies=Reader)
+def now(given: Given) -> Response:
+    """What goes on now: rates, lanes, who works on what, last failures, open problems, health."""
+    return forms.document({**given.store.snapshot(), "health": checked(given)})
+
+
 @router.get("/outcomes", responses=forms.ROWS | documented(406), dependencies=Reader)
 def outcomes(
     request: Request,
@@ -84,7 +91,9 @@ def outcomes(
 ) -> Response:
     """What became of deliveries, oldest first, in an order that stays; ask again with ``next``."""
     limit = min(limit, 10 * given.limits.page)
-    end = given.store.last_outcome() if cursor is None else cursor  # a filter may hide the newest
+    end = given.store.last_outcome()  # before the question: up to here nothing is missing in it
     rows = given.store.outcomes(cursor, state=state, sender=sender, limit=limit)
-    onward = rows["seq"][-1] if rows.height else end
+    onward = rows["seq"][-1] if rows.height else cursor or 0
+    if rows.height < limit or cursor is None:  # a filter may hide the newest
+        onward = max(end, onward)
     return forms.answered(request, "outcomes", rows, {"next": onward})

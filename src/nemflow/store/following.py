@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from nemflow.errors import UsageError
-from nemflow.store import history, outcomes, problems
+from nemflow.store import history, outcomes, problems, snapshot
 
 if TYPE_CHECKING:
     import polars as pl
@@ -80,6 +80,18 @@ class Following:
         """The number of the newest outcome; 0: there is none yet."""
         self.collect_outcomes()
         return self.backend.look(outcomes.last)
+
+    def snapshot(self, *, failures: int = 10) -> dict[str, Any]:
+        """What goes on now, as plain values; for ``nemflow top`` and the like.
+
+        Keys: at, outcome (the newest one's number), rates (files, failed, days, bytes of the last
+        ``seconds``), waiting, working, retrying, bytes, lanes (lane, files, bytes, oldest_seconds),
+        workers (worker, delivery, name, sender, lane, state, attempt, size, percent, days, seconds,
+        lease_seconds; up to 100), failures (the last so many, newest first, as ``outcomes``),
+        problems (the newest open ones, as ``problems``), open_problems (by kind).
+        """
+        self.collect_outcomes()
+        return self.backend.look(lambda conn: snapshot.taken(conn, self.backend, failures))
 
     def problems(
         self,

@@ -211,9 +211,11 @@ def newest(
     *,
     states: Sequence[str] | None = None,
     sender: str | None = None,
+    behind: int = 0,
 ) -> pl.DataFrame:
-    """The last so many outcomes, oldest first; columns as ``behind``."""
-    question = _only(_told(), states, sender).order_by(outcome.c.seq.desc()).limit(count)
+    """The last so many outcomes behind a number, oldest first; columns as ``behind``."""
+    question = _only(_told(), states, sender).where(outcome.c.seq > behind)
+    question = question.order_by(outcome.c.seq.desc()).limit(count)
     return backend.fetch(conn, question).sort("seq")
 
 
