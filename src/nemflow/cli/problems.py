@@ -46,6 +46,7 @@ _PROBLEMS = (
     *(Column(name, machine_only=True) for name in _MACHINE),
 )
 _CLOSED = (Column("problem", "id", right=True, show=wording.plain), Column("note"))
+_OF_CLOSED = {"state", "closed_at", "note"}
 _HINTS = 5  #: so many problems are told what to do about
 
 
@@ -68,10 +69,11 @@ def listed(
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     with open_to_read(ctx, db) as store:
         rows = store.problems(open_only=not every, sender=sender, limit=limit or None)
-    if not every and out.for_people:
-        rows = rows.drop("state")
-    out.rows(_PROBLEMS, _whose(rows.to_dicts()) if out.for_people else rows,
-             empty="No open problems.")  # fmt: skip
+    if out.for_people:
+        shown = [each for each in _PROBLEMS if every or each.key not in _OF_CLOSED]
+        out.rows(shown, _whose(rows.to_dicts()), empty="No open problems.")
+    else:
+        out.rows(_PROBLEMS, rows)
     opened = [row for row in rows.to_dicts() if row["closed_at"] is None]
     for row in opened[:_HINTS]:
         out.say()

@@ -68,15 +68,14 @@ def top(
 
 
 def _print_once(found: Snapshot, where: str) -> None:
-    from rich.console import Console
+    from rich.console import Console, Group
 
     width = console().width if on_terminal() else _PLAIN[0]
     screen = Console(
         file=sys.stdout, width=width, no_color=True, markup=False, highlight=False, emoji=False,
         color_system=None,
     )  # fmt: skip
-    for part in view(found, where, width, _PLAIN[1], note=""):
-        screen.print(part)
+    screen.print(Group(*view(found, where, width, _PLAIN[1], note="")))
 
 
 def _live(ask: Callable[[], Snapshot], where: str, every: float) -> None:
@@ -199,9 +198,9 @@ def _cost(lanes: Sequence[Any]) -> int:
 
 
 def _shares(left: int, wanted: Sequence[int]) -> list[int]:
-    """How many rows each section gets of the lines that are left, evenly; a title costs two."""
+    """How many rows each section gets of what is left, evenly; each costs three lines more."""
     given = [0] * len(wanted)
-    left -= 2 * sum(1 for each in wanted if each)
+    left -= 3 * sum(1 for each in wanted if each)
     while left > 0 and any(got < want for got, want in zip(given, wanted, strict=True)):
         for place, want in enumerate(wanted):
             if given[place] < want and left > 0:
