@@ -73,7 +73,7 @@
   const RULES = {
     retry: { title: "Retry", what: "will be queued again, with all attempts",
       can: (d) => ["dead", "rejected", "cancelled"].includes(d.state) && d.kept === "spooled",
-      why: (d) => d.kept !== "spooled" ? "its original is gone" : `it is ${d.state.replace("_", " ")}` },
+      why: (d) => ["dead", "rejected", "cancelled"].includes(d.state) ? "its original is gone" : `it is ${d.state.replace("_", " ")}` },
     cancel: { title: "Cancel", what: "will be stopped",
       can: (d) => ["received", "queued", "waiting_retry", "inspecting", "loading"].includes(d.state),
       why: (d) => `it is done: ${d.state.replace("_", " ")}` },
@@ -202,6 +202,12 @@
   }));
   document.addEventListener("change", (event) => {
     if (event.target.id === "upload-files") { uploads([...event.target.files]); event.target.value = ""; }
+  });
+
+  // An address says only what was chosen.
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form.filters")) return;
+    [...event.target.elements].forEach((each) => { if (each.name && !each.value) each.disabled = true; });
   });
 
   // -- clicks and keys -----------------------------------------------------------------------------
