@@ -21,9 +21,10 @@ When = Literal["before", "after"]
 class Cable:
     """One listening port in front of a server; each connection is a link."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, at: int = 0) -> None:
+        """``at``: the port it listens on; 0: a free one."""
         self._server = host, port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", at))
         self.port: int = self._listener.getsockname()[1]
         self._cut: tuple[Callable[[bytes], bool], When] | None = None
         self.cuts = 0
