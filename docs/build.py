@@ -9,8 +9,9 @@ Where next: ``make docs`` writes, ``make check`` checks; tests/unit/test_docs.py
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,16 @@ from nemflow.settings.features import FEATURES
 
 DOCS = Path(__file__).resolve().parent
 _NOTICE = "<!-- Written by docs/build.py from the code. Do not edit; run `make docs`. -->"
+#: As nemflow.telemetry.spans has them, which needs the extra tracing.
+_SPANS = {
+    "METHOD route": "a request; its parent is the caller's span, when it sends a traceparent",
+    "receive": "a delivery becomes safe: spool and ledger",
+    "wait": "from received to its first claim",
+    "attempt": "a worker's attempt; a further one links to the one before",
+    "inspect": "what is in it",
+    "load": "parse, append, commit: its end is the commit of the last rows",
+    "settle": "acknowledge, archive or delete the original",
+}
 _MARK = {True: "", False: "not verified"}
 
 
@@ -410,6 +421,78 @@ _SETTINGS_OTHERS = (
 )
 
 
+def telemetry_page() -> str:
+    """What a running service tells of itself: numbers, lines, spans, alarms."""
+    from nemflow.telemetry import logs, metrics
+
+    alerts = re.findall(
+        r"- alert: (\w+)\n(.*?)(?=\n      - alert|\Z)",
+        (DOCS.parent / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+
+    def said(word: str, text: str) -> str:
+        found = re.search(rf"{word}: (.+)", text)
+        return (
+            ""
+            if found is None
+            else found[1].strip('"').replace("{{ $labels.", "").replace(" }}", "")
+        )
+
+    def numbers(which: Mapping[str, metrics.Meaning]) -> str:
+        return table(
+            ("metric", "type", "labels", "what"),
+            ((f"`{name}`", m.kind, ", ".join(m.labels), m.what) for name, m in which.items()),
+        )
+
+    return page(
+        "Telemetry",
+        "What a running service tells of itself: [numbers](#numbers) for Prometheus, "
+        "[lines](#lines) of the log, [spans](#spans) for OpenTelemetry, and [alerts](#alerts). "
+        "None of them holds meter data, a key's secret or the name of a file.",
+        "## Numbers",
+        "`nemflow serve` answers `/metrics` on its own port (scope `read` once there are keys). "
+        "Every `nemflow worker` process answers on a port of its own: `metrics.host`, "
+        "`metrics.port` (loopback, 8601), the next free one for the next process. With the queue "
+        "in memory the loading processes report to the service, so its numbers are complete. "
+        "`features.metrics = false` switches all of it off.",
+        "Counters count what a process has done since it began, after the commit of each thing. "
+        "Days read are days stored, unchanged and rejected; add counters up over processes. After "
+        "a run without kills they equal the ledger's own sums; a process that is killed between a "
+        "commit and its count leaves the count short, never the ledger. What is asked of the "
+        "ledger comes from the service only: take the maximum over several of them, not the sum.",
+        "### What each process counts",
+        numbers(metrics.TOLD),
+        "### What is asked when somebody scrapes",
+        numbers(metrics.ASKED),
+        f"Senders are the {metrics.MOST_SENDERS} heard of last. `reason` and `rule` are rule ids "
+        "([rules](rules.md)) and error codes ([service](service.md)).",
+        "## Lines",
+        "`log.format`: `text` for eyes, `json`, or `auto`: text on a terminal, else JSON, one line "
+        "each, on standard error. `log.level` is `info`; `debug` adds each step. A delivery has "
+        "one line when it ends (`delivery finished`), a request has one (`request`). An upload's "
+        "`X-Request-ID` (made when none was sent; it is in every answer) is on all lines up to the "
+        "last of its loading, whichever process writes them. Of an exception that is not one of "
+        "our own errors only type and place are written: its message may quote data.",
+        table(("field", "what"), ((f"`{name}`", what) for name, what in logs.FIELDS.items())),
+        "## Spans",
+        "With `tracing.endpoint` (OTLP over HTTP, extra `tracing`) every request and delivery "
+        "makes spans. A caller's `traceparent` is gone on with. The ledger keeps it with the "
+        "delivery, so a worker on another machine goes on in the same trace. A further attempt is "
+        "a span of its own with a link to the one before; a retry by a person begins at the request that asked.",
+        table(("span", "what"), ((f"`{name}`", what) for name, what in _SPANS.items())),
+        "## Alerts",
+        "`deploy/prometheus/alerts.yml`, tested with `promtool test rules`.",
+        table(
+            ("alert", "severity", "means", "do"),
+            (
+                (name, said("severity", text).strip("}"), said("summary", text), said("todo", text))
+                for name, text in alerts
+            ),
+        ),
+    )
+
+
 def settings_page() -> str:
     """Every setting: key, variable, default, meaning, and an example of each."""
     known = settings.catalogue()
@@ -450,6 +533,7 @@ PAGES: list[tuple[str, Callable[[], str | None]]] = [
     ("records.md", records_page),
     ("cli.md", cli_page),
     ("settings.md", settings_page),
+    ("telemetry.md", telemetry_page),
 ]
 
 

@@ -159,4 +159,4 @@ def test_killed_it_takes_only_comfort_with_it(server, side, small, first_file) -
         assert all(len(each.json()["readings"]) == 48 for each in answers)
         assert side.breaker.open
         assert context.rate.uncounted == 8
-        assert "nemflow_redis_failures_total 3" in client.get("/metrics").text
+        assert "nemflow_redis_failures_total 3.0" in client.get("/metrics").text

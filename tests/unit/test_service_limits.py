@@ -120,7 +120,7 @@ def test_a_store_that_is_away_is_not_asked_by_every_request(store) -> None:
         red = client.get("/readyz")
         assert (red.status_code, red.json()["parts"]["store"]) == (503, "E-STORE-AWAY")
         assert gone.asked == 0, "nobody has asked it"
-        assert 'nemflow_breaker_open{part="store"} 1' in client.get("/metrics").text
+        assert 'nemflow_breaker_open{part="store"} 1.0' in client.get("/metrics").text
         breaker._opened = time.monotonic() - 2
         assert client.get("/v1/nmis").json()["code"] == "E-STORE-AWAY"
         assert gone.asked == 1, "one has tried"
@@ -129,7 +129,7 @@ def test_a_store_that_is_away_is_not_asked_by_every_request(store) -> None:
         assert client.get("/v1/nmis/SASMPL0009/readings").status_code == 404  # it answers
         assert [client.get("/v1/nmis").status_code for _ in range(3)] == [200] * 3
         assert client.get("/readyz").json()["parts"]["store"] == "ready"
-        assert 'nemflow_breaker_open{part="store"} 0' in client.get("/metrics").text
+        assert 'nemflow_breaker_open{part="store"} 0.0' in client.get("/metrics").text
 
 
 def test_of_many_who_come_while_it_is_open_one_may_try() -> None:

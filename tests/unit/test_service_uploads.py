@@ -275,9 +275,9 @@ def test_metrics_tell_what_waits(desk) -> None:
     desk.client.put("/v1/deliveries/a?priority=bulk", content=b"12345")
     desk.spool.usage()  # counted anew: the service is content with a count of ten seconds ago
     lines = desk.client.get("/metrics").text.splitlines()
-    assert 'nemflow_backlog_files{lane="bulk"} 1' in lines
-    assert 'nemflow_backlog_bytes{lane="bulk"} 5' in lines
-    assert "nemflow_spool_files 1" in lines
+    assert 'nemflow_backlog_files{lane="bulk"} 1.0' in lines
+    assert 'nemflow_backlog_bytes{lane="bulk"} 5.0' in lines
+    assert "nemflow_spool_files 1.0" in lines
 
 
 def test_the_original_and_the_report_can_be_had(desk) -> None:

@@ -12,7 +12,6 @@ Look next: :mod:`nemflow.service`; docs/service.md.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -66,7 +65,7 @@ def serve(
 ) -> None:
     """Serve the API and load what arrives, until stopped."""
     try:
-        from nemflow.service import server
+        from nemflow.service import server, watching
     except ModuleNotFoundError as error:
         raise MissingExtra("The service", "service") from error
 
@@ -74,11 +73,7 @@ def serve(
     given["features.console"] = console
     given["spool.folder"] = None if spool is None else str(spool)
     chosen = settings(ctx, **given)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for chatty in ("alembic", "uvicorn", "httpx", "dramatiq", "pika", "watchfiles"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    watching.log_as(chosen)
     address = chosen.text("service.host") or "127.0.0.1"
     with ExitStack() as opened:
         store = _opened(opened, chosen, _impatient(chosen.pool))
@@ -135,18 +130,21 @@ def _wired(
     from nemflow.service.intake import Intake
     from nemflow.service.limiting import USUAL, RateLimit, rate_of
     from nemflow.service.server import Part
+    from nemflow.service.watching import Watching, of_process
     from nemflow.settings.features import FEATURES
 
     spool, how, jobs = app.spool_of(chosen), app.delivering_of(chosen), app.queue_of(chosen)
     opened.callback(jobs.close)
     patient = _opened(opened, chosen, chosen.pool)
+    watched = Watching(chosen)
+    opened.callback(watched.close)
     working = chosen.working
-    reconciler = Reconciler(patient, spool, jobs, how, chosen.rhythm)
+    reconciler = Reconciler(patient, spool, jobs, how, chosen.rhythm, hook=watched.hook)
     parts = [Part("reconciler", reconciler.run, reconciler.stop)]
     if app.in_this_process(chosen):
         if workers:
             threads = dataclasses.replace(working, threads=workers)
-            worker = Worker(patient, spool, jobs, how, threads, isolate=True)
+            worker = Worker(patient, spool, jobs, how, threads, isolate=True, hook=watched.hook)
             parts.append(Part("worker", worker.run, worker.stop))
     elif workers:
         _hand_down(chosen)
@@ -168,7 +166,13 @@ def _wired(
         limits,
         intake,
         ready={"queue": jobs.ping, "spool": lambda: spool.check_room(0)},
-        breakers={"store": Breaker("store", StoreAway), "queue": reconciler.breaker},
+        breakers={
+            "store": Breaker("store", StoreAway, hook=watched.hook),
+            "queue": reconciler.breaker,
+        },
+        hook=watched.hook,
+        metrics=watched.metrics,
+        depth=jobs.depth,
         rate=None if rate is None else RateLimit(rate, side),
         side=side,
         how=how,
@@ -176,6 +180,7 @@ def _wired(
         review_after=chosen.review_after,
         features=frozenset(each.name for each in FEATURES if chosen.on(each.name)),
     )
+    watched.metrics.ask(of_process({"requests": store, "work": patient}, dict))
     parts.append(_noticing(patient, noticed | context.ready, how.outbox))
     context.hook_key, context.hook_hosts = (
         chosen.text("webhooks.key"),

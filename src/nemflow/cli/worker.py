@@ -12,7 +12,6 @@ Look next: :mod:`nemflow.jobs.worker`, :mod:`nemflow.jobs.supervisor`; docs/queu
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import signal
 import sys
@@ -72,8 +71,9 @@ def worker(
             "A queue in memory is seen by its own process only.",
             hint="Set queue.url to a Redis or RabbitMQ; nemflow serve works by itself without.",
         )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-    logging.getLogger("pika").setLevel(logging.CRITICAL)  # dramatiq says it too, in one line
+    from nemflow.service.watching import log_as
+
+    log_as(chosen)
     if processes > 1:
         _supervise(chosen, processes)
         return
@@ -85,18 +85,28 @@ def _work(chosen: Settings, lanes: tuple[str, ...], *, supervised: bool) -> None
     from nemflow.jobs.reconciler import Reconciler
     from nemflow.jobs.supervisor import when_orphaned
     from nemflow.jobs.worker import Worker
+    from nemflow.service.watching import Watching, of_process
     from nemflow.store import open_store
 
     queue = queue_of(chosen)
     with open_store(chosen.db, create=False, pool=chosen.pool) as store:
         spool, how = spool_of(chosen), delivering_of(chosen)
         side = side_of(chosen)
+        watched = Watching(chosen)
         live = None if side is None else side.tell_progress
-        one = Worker(store, spool, queue, how, chosen.working, lanes=lanes, live=live)
+        one = Worker(
+            store, spool, queue, how, chosen.working, lanes=lanes, live=live, hook=watched.hook
+        )
         # The service looks through the ledger too, and sooner; but it may be down.
         every = max(_LOOK_SECONDS, chosen.rhythm.every_seconds)
         rhythm = dataclasses.replace(chosen.rhythm, every_seconds=every, tidy_seconds=every)
-        reconciler = Reconciler(store, spool, queue, how, rhythm)
+        reconciler = Reconciler(store, spool, queue, how, rhythm, hook=watched.hook)
+        watched.metrics.ask(
+            of_process(
+                {"work": store}, lambda: {"database": one.breaker, "queue": reconciler.breaker}
+            )
+        )
+        watched.listen()
         looking = threading.Thread(target=reconciler.run, name="reconciler", daemon=True)
         looking.start()
         _on_signals(one.stop)
@@ -105,6 +115,7 @@ def _work(chosen: Settings, lanes: tuple[str, ...], *, supervised: bool) -> None
         finished = one.run()
         reconciler.stop()
         looking.join(_JOIN_SECONDS)
+        watched.close()
         if not finished:
             sys.stdout.flush()
             os._exit(0)  # handed back; Python would wait for the thread that does not hear

@@ -30,8 +30,10 @@ from nemflow.service import (
     reprocess,
     stream,
     uploads,
+    watching,
     webhooks,
 )
+from nemflow.service.asking import Asking
 from nemflow.service.bodies import Refusal
 from nemflow.service.context import Context
 
@@ -67,6 +69,8 @@ def create(context: Context) -> FastAPI:
     problems.install(app)
     app.add_middleware(_StoreAway, context=context)
     app.add_middleware(_NoZeroBytes)
+    app.add_middleware(Asking, context=context)
+    context.metrics.ask(watching.of_service(context))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
+from nemflow.events import SCENE
 from nemflow.service.problems import Problem
 
 SCOPES = ("upload", "read", "operate", "admin")
@@ -124,6 +125,9 @@ def needs(*scopes: str) -> Callable[[Request], Caller]:
         keyring: Keyring = request.app.state.context.keyring
         signed_in: Caller | None = getattr(request.state, "signed_in", None)
         found = signed_in or keyring.caller(secret_of(request))
+        scene = SCENE.get()
+        if scene is not None:
+            scene.who = found.key
         if found.key is None:
             local_only(request)
         elif request.app.state.context.rate is not None and not hasattr(request.state, "counted"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nemflow.intake.accepting import AcceptLimits
+from nemflow.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,9 @@ class Context:
     keyring: Keyring
     limits: AcceptLimits = field(default_factory=AcceptLimits)
     intake: Intake | None = None  #: takes uploads; None: this service only answers questions
-    hook: Hook | None = None  #: called with events of undo, redo and replay
+    hook: Hook | None = None  #: called with events of requests, uploads, undo, redo and replay
+    metrics: Metrics = field(default_factory=Metrics)  #: what /metrics tells
+    depth: Callable[[], dict[str, int]] | None = None  #: messages in the broker, by lane
     #: name -> raises a ``NemflowError`` when that part cannot work now; for /readyz
     ready: dict[str, Callable[[], None]] = field(default_factory=dict)
     #: optional parts of the API that are on; see nemflow.settings.features

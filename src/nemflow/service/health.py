@@ -5,8 +5,7 @@ Why: a load balancer must take away a process whose store is gone, and not kill 
 Promises: ``/livez`` depends on nothing; ``/readyz`` answers 503 and names each part that cannot
 work; neither needs a key, waits for long, or tells anything about data, and what is known to be
 away is not asked again and again. ``/metrics``, in
-Prometheus' text format, needs the scope read; its numbers come from the ledger, so every process
-tells the same.
+Prometheus' text format, needs the scope read; see ``watching.py`` for what is asked.
 
 Look next: ``nemflow doctor`` for people.
 """
@@ -14,14 +13,14 @@ Look next: ``nemflow doctor`` for people.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from nemflow._version import __version__
-from nemflow.errors import BrokerAway, NemflowError, StoreAway, StoreError
+from nemflow.errors import BrokerAway, NemflowError, StoreAway
 from nemflow.service.auth import needs
 from nemflow.service.context import Context
 from nemflow.service.problems import documented
@@ -80,50 +79,9 @@ def checked(context: Context) -> dict[str, str]:
     responses=documented(),
 )
 def metrics(request: Request) -> PlainTextResponse:
-    """What waits, how long, how fast it becomes less, what lies in the spool, what is away."""
+    """What waits, what happened, how long it took, what lies in the spool, what is away."""
     context: Context = request.app.state.context
-    told = [(name, "gauge", what, values) for name, what, values in _gauges(context)]
-    lines = []
-    for name, kind, what, values in told + counters(context):
-        lines += [f"# HELP nemflow_{name} {what}", f"# TYPE nemflow_{name} {kind}"]
-        lines += [f"nemflow_{name}{labels} {value}" for labels, value in values]
-    return PlainTextResponse("\n".join(lines) + "\n")
-
-
-def _gauges(context: Context) -> list[tuple[str, str, list[tuple[str, float]]]]:
-    """What ledger and spool say; nothing of the ledger while the store is away."""
-    told: list[tuple[str, str, list[tuple[str, float]]]] = []
-    breaker = context.breakers.get("store")
-    with suppress(StoreError):
-        if breaker is None or not breaker.open:
-            told += _of_ledger(context)
-    if context.intake is not None:
-        used = context.intake.spool.usage(max_age=10)
-        told += [
-            ("spool_files", "Originals in the spool.", [("", used.files)]),
-            ("spool_bytes", "Their bytes.", [("", used.bytes)]),
-            ("spool_free_bytes", "Free bytes of its disk.", [("", used.free_bytes)]),
-        ]
-    return told
-
-
-def _of_ledger(context: Context) -> list[tuple[str, str, list[tuple[str, float]]]]:
-    waiting = context.store.backlog()
-    return [
-        (
-            "backlog_files",
-            "Deliveries accepted and not done, by lane.",
-            [(f'{{lane="{lane}"}}', each.files) for lane, each in waiting.lanes.items()],
-        ),
-        (
-            "backlog_bytes",
-            "Their bytes, by lane.",
-            [(f'{{lane="{lane}"}}', each.bytes) for lane, each in waiting.lanes.items()],
-        ),
-        ("backlog_working", "Of these, being worked on.", [("", waiting.working)]),
-        ("backlog_oldest_seconds", "Age of the oldest that waits.", [("", waiting.oldest_seconds)]),
-        ("drained_per_second", "Deliveries done per second.", [("", waiting.drained_per_second)]),
-    ]
+    return PlainTextResponse(context.metrics.text())
 
 
 def _answers(context: Context) -> None:

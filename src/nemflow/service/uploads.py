@@ -24,7 +24,8 @@ from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 
-from nemflow.errors import NotFound, UsageError
+from nemflow.errors import NemflowError, NotFound, UsageError
+from nemflow.events import SCENE, Hook, Scene, UploadRefused, tell
 from nemflow.pipeline.receiving import Receipt, receive
 from nemflow.pipeline.reporting import report_of
 from nemflow.pipeline.reprocessing import original_of
@@ -192,6 +193,10 @@ async def _answered(
     except Exception as error:  # noqa: BLE001  told as a problem document, faults are logged
         noticed(request, error)
         told = answer(error)
+        scene = SCENE.get() or Scene()
+        code = error.code if isinstance(error, Problem | NemflowError) else "E-INTERNAL"
+        refused = UploadRefused(code, scene.request, scene.trace, scene.who)
+        tell(given.hook, refused)
         return told if body.ended else Refusal(told)
 
 
@@ -214,7 +219,9 @@ async def _taken(
         parts = await run_in_threadpool(parts_of, request, intake.spool, given.limits, opened, name)
         async for piece in body:
             await run_in_threadpool(_feed, parts, digest, piece)
-        receipts = await run_in_threadpool(_received, intake, parts, digest, by, said)
+        receipts = await run_in_threadpool(
+            _received, intake, parts, digest, by=by, said=said, hook=given.hook
+        )
     intake.nudge()
     rows = await _waited(given, receipts, min(said.wait, given.limits.wait_seconds))
     done = all(row["state"] in FINAL for row in rows)
@@ -229,13 +236,14 @@ def _feed(parts: Parts, digest: Digest, piece: bytes) -> None:
 
 
 def _received(
-    intake: Intake, parts: Parts, digest: Digest, by: Caller, said: Wishes
+    intake: Intake, parts: Parts, digest: Digest, *, by: Caller, said: Wishes, hook: Hook | None
 ) -> list[tuple[str, Receipt]]:
     """Every file safe and in the ledger.
 
     Of several files each is accepted for itself: when a later one fails, the problem names those
     that were accepted, and sending all again only makes duplicates of them.
     """
+    scene = SCENE.get() or Scene()
     parts.end()
     digest.end()
     receipts: list[tuple[str, Receipt]] = []
@@ -256,6 +264,9 @@ def _received(
                 lane=said.priority,
                 dry_run=said.dry_run,
                 idempotency_key=key,
+                trace=scene.trace,
+                request=scene.request,
+                hook=hook,
             )
         except Exception as error:
             if receipts:

@@ -68,6 +68,9 @@ _TABLE_PREFIXES: Final = (
     "folder.",
     "sweep.",
     "features.",
+    "metrics.",
+    "log.",
+    "tracing.",
 )
 #: Settings that are true or false: all of these tables, and single ones.
 _BOOLS: Final = ("features.", "folder.polling", "sweep.recursive", "sweep.move")
@@ -91,6 +94,10 @@ _TEXTS: Final[dict[str, tuple[str, ...] | None]] = {
     "queue.prefix": None,
     "webhooks.key": None,
     "webhooks.hosts": None,
+    "metrics.host": None,
+    "log.format": ("auto", "text", "json"),
+    "log.level": ("debug", "info", "warning", "error"),
+    "tracing.endpoint": None,
 }
 #: Keys of tables that are no fields of a room's value object.
 _NO_FIELDS: Final = frozenset({*_TEXTS, *_BOOLS, "service.port"})

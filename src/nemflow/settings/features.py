@@ -37,6 +37,7 @@ FEATURES: Final = (
     Feature("sweep", "the scheduled sweep of a folder", needs="sweep.path"),
     Feature("metrics", "/metrics for Prometheus"),
     Feature("webhooks", "webhooks are told of what happens"),
+    Feature("tracing", "spans sent to an OTLP collector", needs="tracing.endpoint"),
     Feature("docs", "/docs and /openapi.json"),
     Feature(
         "console", "the web console at /console, in one process (serve --console)", usual=False

@@ -267,6 +267,36 @@ def catalogue() -> tuple[Setting, ...]:
         *_ways_in(),
         *(_field_setting("folder", each, _FOLDER_WORDS) for each in dataclasses.fields(FolderPace)),
         *(_field_setting("queue", each, _QUEUE_WORDS) for each in dataclasses.fields(Rhythm)),
+        Setting(
+            "metrics.host",
+            "The address on which a worker process tells its numbers to Prometheus.",
+            "127.0.0.1",
+            'metrics.host = "0.0.0.0"',
+        ),
+        Setting(
+            "metrics.port",
+            "Its port; when another process has it, one of the next 64.",
+            "8601",
+            "metrics.port = 8601",
+        ),
+        Setting(
+            "log.format",
+            "How lines of the log are written: text, json, or auto: text on a terminal, else JSON.",
+            "auto",
+            'log.format = "json"',
+        ),
+        Setting(
+            "log.level",
+            "The least that is written: debug, info, warning, error.",
+            "info",
+            'log.level = "debug"',
+        ),
+        Setting(
+            "tracing.endpoint",
+            "Where spans are sent, OTLP over HTTP; needs the extra tracing.",
+            "not set: none are made",
+            'tracing.endpoint = "http://127.0.0.1:4318/v1/traces"',
+        ),
         *(_field_setting("worker", each, _WORKER_WORDS) for each in dataclasses.fields(Working)),
         Setting(
             "webhooks.key",

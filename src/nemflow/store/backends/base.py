@@ -28,6 +28,10 @@ class Backend(Protocol):
     """One engine, connected to one store."""
 
     url: sa.URL
+
+    def connections(self) -> tuple[int, int] | None:
+        """Connections in use, and how many the pool keeps; None: there is no pool."""
+
     pool: Pool | None  #: of connections; None: an embedded store, with one writer at a time
 
     def open(self, *, create: bool) -> None:

@@ -365,6 +365,11 @@ class PostgresBackend:
         """See ``Backend.close``."""
         self._engine.dispose()
 
+    def connections(self) -> tuple[int, int] | None:
+        """See ``Backend.connections``."""
+        pool = self._engine.pool
+        return (pool.checkedout(), pool.size()) if isinstance(pool, sa.QueuePool) else None
+
 
 _CLAIM_COLUMNS = [
     day_claim.c[name]

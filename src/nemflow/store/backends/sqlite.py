@@ -70,6 +70,10 @@ class SqliteBackend:
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
 
+    def connections(self) -> tuple[int, int] | None:
+        """See ``Backend.connections``."""
+        return None
+
     # -- open ---------------------------------------------------------------------------------
 
     def open(self, *, create: bool) -> None:
