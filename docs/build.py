@@ -479,7 +479,8 @@ def telemetry_page() -> str:
         "With `tracing.endpoint` (OTLP over HTTP, extra `tracing`) every request and delivery "
         "makes spans. A caller's `traceparent` is gone on with. The ledger keeps it with the "
         "delivery, so a worker on another machine goes on in the same trace. A further attempt is "
-        "a span of its own with a link to the one before; a retry by a person begins at the request that asked.",
+        "a span of its own with a link to the one before; a retry by a person begins "
+        "at the request that asked.",
         table(("span", "what"), ((f"`{name}`", what) for name, what in _SPANS.items())),
         "## Alerts",
         "`deploy/prometheus/alerts.yml`, tested with `promtool test rules`.",

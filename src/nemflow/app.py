@@ -17,6 +17,7 @@ from nemflow.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nemflow.events import Hook
     from nemflow.intake.spool import Spool
     from nemflow.jobs import JobQueue
     from nemflow.jobs.side import Side
@@ -47,6 +48,7 @@ def collector_of(
     *,
     crowded: Callable[[], str | None],
     nudge: Callable[[], None],
+    hook: Hook | None = None,
 ) -> Collector:
     """What takes in the drop folder ``folder.path``, which is made when its parent is there.
 
@@ -69,6 +71,7 @@ def collector_of(
         chosen.text("folder.profile") or chosen.profile,
         chosen.text("folder.lane", "normal") or "normal",
         chosen.text("folder.sender"),
+        hook,
     )
     polling = chosen.yes("folder.polling", default=False)
     return Collector(store, spool, inbox, wishes, crowded=crowded, nudge=nudge, polling=polling)
@@ -84,6 +87,7 @@ def sweep_of(
     move: bool | None = None,
     crowded: Callable[[], str | None] = lambda: None,
     nudge: Callable[[], None] = lambda: None,
+    hook: Hook | None = None,
     tell: Callable[[Swept], None] = lambda _: None,
 ) -> Callable[[], Swept]:
     """One sweep of ``sweep.path``, to be called when it is due; what is given comes before.
@@ -112,6 +116,7 @@ def sweep_of(
         chosen.text("sweep.profile") or chosen.profile,
         chosen.text("sweep.lane", "bulk") or "bulk",
         chosen.text("sweep.sender"),
+        hook,
     )
     pace = chosen.folder_pace
     deep = chosen.yes("sweep.recursive", default=True) if recursive is None else recursive

@@ -220,7 +220,7 @@ def test_one_delivery_has_one_line_at_its_end_and_lines_say_where_they_belong(ru
     steps = {
         line["step"] for line in run.lines if line.get("request") == "night-0" and "step" in line
     }
-    assert steps == {"receive", "inspect", "load", "settle"}
+    assert steps >= {"receive", "inspect", "load", "settle"}
     requests = [line for line in run.lines if line["event"] == "request"]
     assert {line["route"] for line in requests} >= {"/v1/deliveries/{name}", "/metrics"}
     assert [line["code"] for line in run.lines if line["event"] == "upload refused"] == ["E-DIGEST"]

@@ -26,6 +26,7 @@ from nemflow.cli.options import DbOption, settings
 from nemflow.errors import MissingExtra, StoreAway, UsageError
 
 if TYPE_CHECKING:
+    from nemflow.events import Hook
     from nemflow.intake.spool import Spool
     from nemflow.jobs.side import Side
     from nemflow.service.context import Context
@@ -158,7 +159,7 @@ def _wired(
         opened.callback(side.close)
     intake = Intake(store, spool, limits, reconciler.wake)
     noticed = dict[str, Callable[[], None]]()
-    parts += _ways_in(chosen, patient, spool, intake, side=side, noticed=noticed)
+    parts += _ways_in(chosen, patient, spool, intake, side=side, noticed=noticed, hook=watched.hook)
     rate = rate_of(chosen.text("service.rate_per_key") or USUAL)
     context = Context(
         store,
@@ -202,19 +203,24 @@ def _ways_in(
     *,
     side: Side | None,
     noticed: dict[str, Callable[[], None]],
+    hook: Hook,
 ) -> Iterator[Part]:
     """The drop folder and the sweep, as far as they are on; ``noticed`` gets what may fail."""
     from nemflow import app
     from nemflow.service.server import Part
 
     if chosen.on("folder"):
-        taker = app.collector_of(chosen, store, spool, crowded=intake.crowded, nudge=intake.nudge)
+        taker = app.collector_of(
+            chosen, store, spool, crowded=intake.crowded, nudge=intake.nudge, hook=hook
+        )
         noticed["folder"] = taker.inbox.check
         yield Part("folder", taker.run, taker.stop)
     if chosen.on("sweep"):
         from nemflow.jobs.sweeper import Sweeper
 
-        work = app.sweep_of(chosen, store, spool, crowded=intake.crowded, nudge=intake.nudge)
+        work = app.sweep_of(
+            chosen, store, spool, crowded=intake.crowded, nudge=intake.nudge, hook=hook
+        )
         name = f"sweep {chosen.text('sweep.path')}"
         cron = chosen.text("sweep.cron", "0 * * * *") or ""
         first = (lambda *_: True) if side is None else side.first

@@ -42,6 +42,7 @@ from nemflow.pipeline.receiving import Receipt, receive
 from nemflow.pipeline.reporting import report_of
 
 if TYPE_CHECKING:
+    from nemflow.events import Hook
     from nemflow.intake.spool import Spool
     from nemflow.store import Store
 
@@ -65,6 +66,7 @@ class Wishes:
     profile: str | None = None  #: rule profile; None: by what it is
     lane: str = "normal"
     sender: str | None = None  #: of files that lie in no sender's folder
+    hook: Hook | None = None  #: told of each delivery, see ``receive``
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,7 @@ class Collector:
                 profile=wishes.profile,
                 lane=wishes.lane,
                 idempotency_key=key_of(file, landing.sha256),
+                hook=wishes.hook,
             )
 
     def _file(self, path: Path, sender: str | None, number: int, state: str, size: int) -> bool:

@@ -195,6 +195,7 @@ def _take(store: Store, spool: Spool, file: Ready, wishes: Wishes, done: Swept) 
                 profile=wishes.profile,
                 lane=wishes.lane,
                 idempotency_key=key_of(file, landing.sha256),
+                hook=wishes.hook,
             )
     except (TooLarge, OSError) as error:
         _refused(done, file.path, str(error))
