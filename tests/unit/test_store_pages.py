@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
+import polars as pl
 import pytest
 
 from nemflow import pipeline
 from nemflow.errors import NotFound
+from nemflow.store import history
+from nemflow.store.tables import MARKET_OFFSET
 
 
 @pytest.fixture
@@ -53,3 +58,51 @@ def test_commits_are_told_once_in_order_also_those_taken_back(store, five) -> No
     assert events["event"].to_list() == ["published"] * 5 + ["undone"]
     assert events["delivery"].to_list() == [1, 2, 3, 4, 5, 2]
     assert events["days"].to_list() == [1] * 6
+
+
+def test_what_people_look_for_is_found_by_any_of_its_marks(store, five) -> None:
+    """Part of the name, the number, the beginning of the hash, state, time; archives only."""
+    sha256 = store.delivery(3)["sha256"].item()
+    assert store.search(words="3.CSV")["delivery"].to_list() == [4]
+    assert store.search(words="3")["delivery"].to_list() == [4, 3]
+    assert store.search(words=sha256[:10])["delivery"].to_list() == [3]
+    assert store.search(words="mdpa")["delivery"].to_list() == [5, 4, 3, 2, 1]
+    assert store.search(words="100%_")["delivery"].to_list() == []
+    assert store.search("rejected").is_empty()
+    assert store.search("loaded", channel="cli", lane="normal", limit=2).height == 2
+    assert store.search(before=3, limit=9)["delivery"].to_list() == [2, 1]
+    now = datetime.now(MARKET_OFFSET)
+    assert store.search(since=now - timedelta(hours=1), until=now + timedelta(hours=1)).height == 5
+    assert store.search(until=now - timedelta(hours=1)).is_empty()
+    assert (
+        store.search(limit=1).select(store.deliveries().columns).equals(store.deliveries(limit=1))
+    )
+
+
+def test_states_over_time_add_up_to_all_that_arrived(store, five) -> None:
+    """Each arrival is in one place of one state."""
+    pipeline.undo(store, 2)
+    assert store.states() == {"loaded": 4, "undone": 1}
+    since = datetime.now(MARKET_OFFSET) - timedelta(hours=1)
+    rows = store.states_by_time(since, 900)
+    assert dict(rows.group_by("state").agg(pl.col("files").sum()).rows()) == store.states()
+    assert set(rows["place"]) <= {3, 4}
+    assert store.states_by_time(since + timedelta(hours=2), 900).is_empty()
+
+
+def test_readings_are_counted_as_they_were_published(store, five) -> None:
+    """48 of a half-hourly day; what undo did is no reading; what is not new is none."""
+    pipeline.undo(store, 2)
+    since = datetime.now(MARKET_OFFSET) - timedelta(hours=1)
+    rows = store.published_readings(since)
+    assert rows["readings"].to_list() == [48] * 5
+    assert rows["at"].is_sorted()
+    assert store.published_readings(since + timedelta(hours=2)).is_empty()
+
+
+def test_many_arrivals_are_not_looked_through_for_the_latest(store, five, monkeypatch) -> None:
+    """The search by halving finds the same as reading everything."""
+    monkeypatch.setattr(history, "_OVERLAP", 1)
+    at = store.deliveries()["received_at"].sort().to_list()
+    for place, since in enumerate(at):
+        assert store.states_by_time(since, 900)["files"].sum() == 5 - place
