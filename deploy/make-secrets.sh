@@ -19,6 +19,8 @@ cd "$folder"
 umask 022
 [ -s db_password ] || password >db_password
 [ -s queue_password ] || password >queue_password
+[ -s grafana_password ] || password >grafana_password
+[ -e metrics_key ] || : >metrics_key # nemflow keys add prometheus --scope read
 [ -s db_url ] || printf 'postgresql://nemflow:%s@postgres:5432/meters\n' "$(cat db_password)" >db_url
 if [ "$broker" = redis ]; then
   echo 'redis://redis:6379/0' >queue_url

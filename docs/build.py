@@ -483,7 +483,9 @@ def telemetry_page() -> str:
         "at the request that asked.",
         table(("span", "what"), ((f"`{name}`", what) for name, what in _SPANS.items())),
         "## Alerts",
-        "`deploy/prometheus/alerts.yml`, tested with `promtool test rules`.",
+        "`deploy/prometheus` has the rules, tested with `promtool test rules`, and what to scrape; "
+        "`deploy/grafana` has the dashboard, each query of which is asked of a real Prometheus "
+        "in a test. `docker compose --profile watch` starts Prometheus, Grafana and a collector.",
         table(
             ("alert", "severity", "means", "do"),
             (

@@ -6,13 +6,18 @@ import gzip
 import http.server
 import json
 import re
+import shutil
+import socket
 import sqlite3
+import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -20,6 +25,7 @@ import nemflow
 from borrowed import from_file
 
 process = from_file(Path(__file__).with_name("service_process.py"))
+GRAFANA = Path(__file__).resolve().parents[2] / "deploy" / "grafana"
 PARENT = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
 
 
@@ -65,6 +71,37 @@ class Run(NamedTuple):
     log: str
     spans: list[Any]
     answer_id: str
+    unanswered: dict[str, list[Any]] | None  #: panels without data; None: no Prometheus here
+
+
+def watcher(folder: Path, target: str, secret: str) -> tuple[subprocess.Popen[bytes], str] | None:
+    """A real Prometheus that scrapes every second; None: not installed."""
+    program = shutil.which("prometheus")
+    if program is None:
+        return None
+    (folder / "prometheus.yml").write_text(
+        "global: {scrape_interval: 1s}\nscrape_configs:\n  - job_name: nemflow\n"
+        f"    authorization: {{credentials: {secret}}}\n"
+        f"    static_configs: [{{targets: ['{target}']}}]\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    started = subprocess.Popen(
+        [program, "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", "--log.level=error",
+         f"--web.listen-address=127.0.0.1:{port}"],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    return started, f"http://127.0.0.1:{port}"
+
+
+def answered(url: str, query: str) -> list[Any]:
+    """What Prometheus answers now; nothing while it begins."""
+    try:
+        told = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=10).json()
+    except httpx.TransportError:
+        return []
+    assert told["status"] == "success", (query, told)
+    return told["data"]["result"]
 
 
 def texts() -> dict[str, bytes]:
@@ -105,8 +142,12 @@ def run(tmp_path_factory) -> Iterator[Run]:
     receiver = Receiver()
     env = {"NEMFLOW_TRACING_ENDPOINT": receiver.url, "NEMFLOW_LOG_LEVEL": "debug"}
     sent = texts()
+    started: list[subprocess.Popen[bytes]] = []
     try:
         with process.Service(folder, env=env) as service, service.client() as client:
+            watched = watcher(folder, service.url.removeprefix("http://"), secret)
+            if watched is not None:
+                started.append(watched[0])
             client.headers["Authorization"] = f"Bearer {secret}"
             numbers = []
             for number, (name, content) in enumerate(sent.items()):
@@ -125,14 +166,36 @@ def run(tmp_path_factory) -> Iterator[Run]:
             assert refused.status_code == 400
             given = client.get("/livez", headers={"X-Request-ID": "not plain!"})
             answer_id = given.headers["X-Request-ID"]
+            empty: dict[str, list[Any]] = {}
+            if watched is not None:
+                empty = unanswered(watched[1])
             metrics = parsed(client.get("/metrics").text)
             assert service.stop() == 0
         log = "".join(path.read_text() for path in folder.glob("serve-*.log"))
         lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         yield Run(folder, {**sent, "secret": secret.encode()}, metrics, lines, log,
-                  list(receiver.spans), answer_id)  # fmt: skip
+                  list(receiver.spans), answer_id, None if watched is None else empty)  # fmt: skip
     finally:
         receiver.close()
+        for each in started:
+            each.terminate()
+            each.wait(20)
+
+
+def unanswered(url: str) -> dict[str, list[Any]]:
+    """The panels whose queries bring nothing, once the last numbers are scraped."""
+    queries = [
+        target["expr"].replace("$__rate_interval", "1m")
+        for panel in json.loads((GRAFANA / "nemflow.json").read_text())["panels"]
+        for target in panel["targets"]
+    ]
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        empty = {each: [] for each in queries if not answered(url, each)}
+        if not empty:
+            break
+        time.sleep(0.5)
+    return empty
 
 
 def parsed(text: str) -> dict[str, float]:
@@ -264,3 +327,16 @@ def test_one_trace_leads_from_the_request_to_the_committed_rows(run: Run) -> Non
     assert own["receive"].start_time_unix_nano <= own["load"].start_time_unix_nano
     assert own["load"].end_time_unix_nano <= own["attempt"].end_time_unix_nano
     assert len({span.span_id for span in run.spans}) == len(run.spans)
+
+
+def test_every_panel_of_the_dashboard_has_data_after_a_run(run: Run) -> None:
+    """Each query, asked of a real Prometheus that scraped this service."""
+    if run.unanswered is None:
+        pytest.skip("prometheus is not installed")
+    assert run.unanswered == {}
+
+
+def test_the_dashboard_is_what_its_script_writes() -> None:
+    """Nobody edited the one without the other."""
+    script = from_file(GRAFANA / "make.py")
+    assert (GRAFANA / "nemflow.json").read_text(encoding="utf-8") == script.text()
