@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 500
 _LOCK: Final = (0x6E656D66 << 8) + 5  #: an advisory lock: "nemf" in ASCII, then 5
-_UNTOLD: Final[sa.ColumnElement[bool]] = sa.literal_column(f"({UNTOLD})", sa.Boolean)
+#: SQLite would rather look through all that have no parent, so it is told which index is meant;
+#: with a plus before it, ``parent`` tempts it no more.
+_IDS: Final = {
+    dialect: sa.text(
+        f"SELECT id FROM delivery {hint} WHERE {UNTOLD} ORDER BY finished_at, id LIMIT :count"  # noqa: S608
+    )
+    for dialect, hint in (("postgresql", ""), ("sqlite", "INDEXED BY delivery_untold"))
+}
+_UNTOLD: Final[sa.ColumnElement[bool]] = sa.literal_column(f"(+{UNTOLD})", sa.Boolean)
 COUNTS: Final = tuple(
     f"{of}_{part}"
     for of in ("days", "reads")
@@ -75,9 +83,7 @@ def sender_of(row: Any) -> Any:
 
 def collect(backend: Backend, *, limit: int = AT_ONCE) -> int:
     """Write the outcomes that are missing, at most ``limit``; how many. Call it until 0."""
-    columns = delivery.c
-    missing = sa.select(columns.id).where(_UNTOLD).limit(1)
-    if backend.look(lambda conn: conn.execute(missing).first()) is None:
+    if not backend.look(lambda conn: _ids(conn, 1)):
         return 0
     return backend.transact(lambda conn: _collected(conn, backend, limit))
 
@@ -122,12 +128,7 @@ def _collected(conn: sa.Connection, backend: Backend, limit: int) -> int:
 def _rows(conn: sa.Connection, limit: int) -> list[Any]:
     """Rows to be told, locked, in order of their end; up to the first that somebody holds."""
     columns = delivery.c
-    order = conn.execute(
-        sa.select(columns.id)
-        .where(_UNTOLD)
-        .order_by(columns.finished_at, columns.id)
-        .limit(limit)
-    ).scalars().all()  # fmt: skip
+    order = _ids(conn, limit)
     rows = conn.execute(
         sa.select(
             columns.id, columns.name, columns.state, columns.error, columns.dry_run, columns.kept,
@@ -143,6 +144,11 @@ def _rows(conn: sa.Connection, limit: int) -> list[Any]:
             break
         ours.append(held[number])
     return ours
+
+
+def _ids(conn: sa.Connection, limit: int) -> list[int]:
+    """Deliveries whose outcome is missing, in order of their end."""
+    return list(conn.execute(_IDS[conn.dialect.name], {"count": limit}).scalars())
 
 
 def _counts(conn: sa.Connection, numbers: Sequence[int]) -> dict[int, dict[str, int]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RATE_SECONDS: Final = 60.0
 FAILED: Final = ("rejected", "partly_loaded", "dead")
-_BACK: Final = 20_000  #: so many outcomes are looked back over at most
+_BACK: Final = 5_000  #: among so many outcomes failures are looked for
 _WORKING: Final = 100  #: so many deliveries in hand are listed
 
 
@@ -65,6 +65,7 @@ def _rank(item: tuple[str, Any]) -> int:
 def _rates(conn: sa.Connection, now: datetime, last: int) -> dict[str, float]:
     """What was done in the last minute; sums, so that a caller may divide as it likes."""
     columns = outcome.c
+    first = _first_after(conn, now - timedelta(seconds=RATE_SECONDS), last)
     failed = sa.case((columns.state.in_(FAILED), 1), else_=0)
     row = conn.execute(
         sa.select(
@@ -74,9 +75,24 @@ def _rates(conn: sa.Connection, now: datetime, last: int) -> dict[str, float]:
             sa.func.coalesce(sa.func.sum(delivery.c.size), 0).label("bytes"),
         )
         .join(delivery, delivery.c.id == columns.delivery)
-        .where(columns.seq > last - _BACK, columns.at > now - timedelta(seconds=RATE_SECONDS))
+        .where(columns.seq >= first)
     ).one()
     return {"seconds": RATE_SECONDS, **{name: int(row._mapping[name]) for name in row._fields}}
+
+
+def _first_after(conn: sa.Connection, since: datetime, last: int) -> int:
+    """The first outcome written after a moment, by halving: numbers and times grow together."""
+    low, high = 1, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        at = work.moment(
+            conn.execute(sa.select(outcome.c.told_at).where(outcome.c.seq == middle)).scalar()
+        )
+        if at is not None and at <= since:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _retrying(conn: sa.Connection) -> int:
