@@ -262,7 +262,7 @@ def current(store) -> dict[tuple[str, int], Decimal]:
 
 @given(what=happenings)
 @settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -104,7 +104,7 @@ def expected(standing: list[Sent]) -> dict[str, tuple[str, int]]:
     together=st.booleans(),
 )
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -153,7 +153,7 @@ def test_any_order_with_any_subset_undone_gives_the_same_readings(
     stamps=st.lists(st.sampled_from(STAMPS[1:]), min_size=1, max_size=3),
     undone=st.integers(0, 3),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_equal_content_sent_again_under_newer_stamps_is_never_lost(
     empty_store, first, stamps, undone
 ):
