@@ -103,7 +103,8 @@ def _met(
             a.c.version_at == b.c.version_at,
             a.c.content_hash != b.c.content_hash,
         )
-        columns = (*key, "version_at", "file_at", "content_hash", "load", "line")
+        of_reads = ["current_at"] if table is register_read else []
+        columns = (*key, *of_reads, "version_at", "file_at", "content_hash", "load", "line")
         asked = (
             sa.select(
                 *(a.c[name] for name in columns),
@@ -119,7 +120,9 @@ def _met(
         for question in restricted(asked, a, b):
             pairs = backend.fetch(conn, question)
             if table is register_read:
-                pairs = pairs.with_columns(period_at="previous_at")
+                pairs = pairs.with_columns(
+                    period_at="previous_at", day=pl.col("current_at").dt.date()
+                )
             parts.append(review.decided(pairs))
     once = ["load", *_THING, "content_hash"]
     pairs = pl.concat(parts).unique(once, keep="first", maintain_order=True)
