@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import http.server
 import json
 import re
 import shutil
 import socket
 import sqlite3
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,46 +16,14 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 import nemflow
 from borrowed import from_file
+from otlp import Receiver
 
 process = from_file(Path(__file__).with_name("service_process.py"))
 GRAFANA = Path(__file__).resolve().parents[2] / "deploy" / "grafana"
 PARENT = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
-
-
-class Receiver:
-    """A collector: OTLP over HTTP, protobuf, as it is specified."""
-
-    def __init__(self) -> None:
-        self.spans: list[Any] = []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                data = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    data = gzip.decompress(data)
-                told = ExportTraceServiceRequest.FromString(data)
-                for of_resource in told.resource_spans:
-                    for of_scope in of_resource.scope_spans:
-                        outer.spans += of_scope.spans
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1/traces"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Receive no more."""
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class Run(NamedTuple):
