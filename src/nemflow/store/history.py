@@ -5,9 +5,10 @@ Look next: ``ledger.py``, which writes it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -358,15 +359,27 @@ def states_by_time(
 ) -> pl.DataFrame:
     """See ``Store.states_by_time``."""
     columns = delivery.c
-    rows = backend.fetch(
-        conn,
-        sa.select(columns.received_at, columns.state).where(
+    count = max(1, math.ceil((backend.now(conn) - since).total_seconds() / seconds))
+    ends = [since + timedelta(seconds=seconds * (place + 1)) for place in range(count - 1)]
+    whens = [(columns.received_at < end, place) for place, end in enumerate(ends)]
+    last = sa.literal_column(str(count - 1), sa.Integer)
+    place = sa.case(*whens, else_=last) if whens else last
+    grouped = (
+        sa.select(place.label("place"), columns.state)
+        .where(
             columns.parent.is_(None), columns.id >= _first_since(conn, since),
             columns.received_at >= since,
-        ),
+        )
+        .subquery()
     )  # fmt: skip
-    place = (pl.col("received_at").dt.epoch("s") - int(since.timestamp())) // seconds
-    return rows.group_by(place.alias("place"), "state").len("files").sort("place", "state")
+    files = sa.func.count().label("files")
+    found = backend.fetch(
+        conn,
+        sa.select(grouped.c.place, grouped.c.state, files).group_by(
+            grouped.c.place, grouped.c.state
+        ),
+    )
+    return found.cast({"place": pl.Int64, "files": pl.Int64}).sort("place", "state")
 
 
 def _first_since(conn: sa.Connection, since: datetime) -> int:
