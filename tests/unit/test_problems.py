@@ -10,6 +10,7 @@ import threading
 import zipfile
 from datetime import datetime, timedelta
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
@@ -31,7 +32,7 @@ def load(store, put, data, name="a.csv", **how):
 
 def told(store, **asked):
     """Problems as (sender, rule, times, state), oldest first."""
-    rows = store.problems(open_only=False, **asked).sort("problem")
+    rows = store.problems(open_only=False, limit=None, **asked).sort("problem")
     return list(rows.select("sender", "rule", "times", "state").iter_rows())
 
 
@@ -242,7 +243,7 @@ def test_counted_once_although_killed_at_the_commit_and_after(store):
 
 def test_many_at_once_do_not_lose_double_or_deadlock(store):
     """Workers of one sender, collectors, parts that fail and people, all at the same time."""
-    workers, each, errors = 4, 12, []
+    workers, each, errors, closed = 4, 12, [], []
 
     def guarded(act) -> threading.Thread:
         def run() -> None:
@@ -269,7 +270,8 @@ def test_many_at_once_do_not_lose_double_or_deadlock(store):
         rows = store.problems()
         for number in rows["problem"].to_list():
             store.close_problems(number, note="seen")
-        over.wait(0.05)
+            closed.append(number)
+        over.wait(0.002)
 
     busy = [guarded(lambda n=n: deliver(str(n))) for n in range(workers)]
     beside = [
@@ -287,6 +289,9 @@ def test_many_at_once_do_not_lose_double_or_deadlock(store):
     rows = store.outcomes(0, limit=1000)
     assert rows["seq"].to_list() == list(range(1, workers * each + 1))
     assert rows["delivery"].n_unique() == workers * each
+    kept = store.problems(open_only=False, limit=None).filter(pl.col("note") == "seen")
+    assert sorted(kept["problem"]) == sorted(closed), "what a person closed stays closed"
+    assert kept["state"].unique().to_list() == ["closed"]
     by_file = [row for row in told(store) if row[1] == "F005"]
     assert sum(times for _, _, times, _ in by_file) == workers * each
     with store.backend.reading() as conn:
