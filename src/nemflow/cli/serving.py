@@ -235,7 +235,9 @@ def _noticing(store: Store, checks: Mapping[str, Callable[[], None]], outbox: Pa
     from nemflow.service.server import Part
 
     def writable() -> None:
-        if outbox is not None and not (outbox.is_dir() and os.access(outbox, os.W_OK)):
+        if outbox is None or not outbox.exists():
+            return  # none, or made when the first acknowledgement is written
+        if not (outbox.is_dir() and os.access(outbox, os.W_OK)):
             raise SystemFault(
                 f"Acknowledgements cannot be written to {outbox}.",
                 hint="Is the folder there, and may the service write in it? See spool.outbox.",
