@@ -26,7 +26,6 @@ from nemflow.store.tables import MARKET_OFFSET
 _PAGE: Final = 50
 _CHANNELS: Final = ("http", "folder", "batch", "cli")
 _LANES: Final = ("urgent", "normal", "bulk")
-_OPEN: Final = ("received", "queued", "waiting_retry", "inspecting", "loading")
 
 
 @frame.page("/files", "Files", nav="Files", key="f")
@@ -135,20 +134,6 @@ def name_of(row: Mapping[str, Any]) -> Html:
     dry = ' <span class="muted">(dry run)</span>' if row.get("dry_run") else ""
     to = parts.link(f"/console/deliveries/{row['delivery']}", row["name"])
     return Html(f"{to}{more}{dry}")
-
-
-def acts_of(row: Mapping[str, Any], *, operate: bool) -> Html:
-    """The buttons that mend a delivery: open always; what its state allows when one may operate."""
-    number, state = row["delivery"], row["state"]
-    out = [Html(f'<a class="button small" href="/console/deliveries/{number}">Open</a>')]
-    address = f"/v1/deliveries/{number}"
-    if operate and state in ("dead", "rejected", "cancelled") and row["kept"] == "spooled":
-        said = f"#{number} {row['name']} is queued again, with all its attempts."
-        out.append(parts.act("Retry", f"{address}/retry", said, kind="small"))
-    if operate and state in _OPEN:
-        said = f"#{number} {row['name']} is stopped; whoever works on it learns of it."
-        out.append(parts.act("Cancel", f"{address}/cancel", said, kind="small"))
-    return Html(f'<div class="acts">{"".join(out)}</div>')
 
 
 def _filters(states: list[str], chosen: Mapping[str, str]) -> Html:

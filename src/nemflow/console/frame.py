@@ -158,13 +158,18 @@ def _forget() -> None:
 
 def heading(title: str, *, below: Html = Html(""), acts: Html = Html("")) -> None:  # noqa: B008
     """The page's heading, once; what is below it, and the buttons beside it."""
-    ui.page_title(f"{title} · nemflow")
+    page_title(title)
     show(
         Html(
             f'<div class="page-head"><div><h1 id="content" tabindex="-1">{text(title)}</h1>'
             f'{below}</div><div class="acts">{acts}</div></div>'
         )
     )
+
+
+def page_title(title: str) -> None:
+    """The window's title, for a page that makes its own heading."""
+    ui.page_title(f"{title} · nemflow")
 
 
 def show(html: Html) -> ui.html:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
 from html import escape
 from typing import Any, Final
 
@@ -99,6 +99,11 @@ def stamp(value: datetime | None) -> Html:
     return Html(f'<time datetime="{at.isoformat()}" class="stamp">{shown}</time>')
 
 
+def midnight(day: date) -> datetime:
+    """The instant a day begins, in market time."""
+    return datetime.combine(day, time(), MARKET_OFFSET)
+
+
 def duration(seconds: float | None) -> str:
     """``0.42 s``, ``12 s``, ``3 min 5 s``, ``2 h 4 min``, ``3 d 2 h``."""
     if seconds is None:
@@ -134,7 +139,7 @@ def table(
     *,
     caption: str,
     empty: Html,
-    select: Callable[[Mapping[str, Any]], tuple[int, str, Mapping[str, Any]]] | None = None,
+    select: Callable[[Mapping[str, Any]], tuple[int, str, Mapping[str, Any]] | None] | None = None,
 ) -> Html:
     """Rows as a table; cards on a narrow screen.
 
@@ -143,8 +148,8 @@ def table(
         rows: values by column name; more may be in them.
         caption: what the table is, for who cannot see it.
         empty: what to show instead of an empty table; see ``nothing``.
-        select: row -> id, how the row is called, and ``data-`` values for its checkbox; None: rows
-            cannot be chosen.
+        select: row -> id, how the row is called, and ``data-`` values for its checkbox, or None
+            for a row that cannot be chosen; None: no row can.
     """
     listed = list(rows)
     if not listed:
@@ -167,13 +172,16 @@ def table(
 
 def _row(columns: Sequence[Column], row: Mapping[str, Any], select: Any) -> str:
     cells = ""
-    if select is not None:
-        number, name, data = select(row)
-        said = "".join(f' data-{key}="{text(value)}"' for key, value in data.items())
+    picked = select(row) if select is not None else None
+    if picked is not None:
+        number, name, data = picked
+        said = "".join(f' data-{key}="{text(str(value))}"' for key, value in data.items())
         cells = (
             f'<td role="cell" class="pick"><input type="checkbox" data-pick="{number}"{said} '
             f'aria-label="Choose {text(name)}"></td>'
         )
+    elif select is not None:
+        cells = '<td role="cell" class="pick"></td>'
     for each in columns:
         value = each.show(row) if each.show else row.get(each.name)
         looks = " ".join(
@@ -230,11 +238,15 @@ def alert(kind: str, title: str, more: Any = "") -> Html:
     )
 
 
-def act(words: str, address: str, confirm: str, *, kind: str = "") -> Html:
-    """A button that POSTs to an address of the API, after asking; the page is renewed after it."""
+def act(words: str, address: str, confirm: str, *, kind: str = "", note: bool = False) -> Html:
+    """A button that POSTs to an address of the API, after asking; the page is renewed after it.
+
+    ``note``: a note must be given, which is sent as ``{"note": ...}``.
+    """
+    noted = " data-note" if note else ""
     return Html(
         f'<button type="button" class="button {kind}" data-act="{escape(address)}" '
-        f'data-confirm="{escape(confirm)}">{text(words)}</button>'
+        f'data-confirm="{escape(confirm)}"{noted}>{text(words)}</button>'
     )
 
 

@@ -28,7 +28,7 @@ from nemflow.service.problems import documented
 router = APIRouter(tags=["health"])
 measured = APIRouter(tags=["health"])  #: apart, because it can be switched off
 #: What a part is said to be while its breaker is open.
-_AWAY = {"store": StoreAway.code, "queue": BrokerAway.code}
+_AWAY = {"store": StoreAway, "queue": BrokerAway}
 _STATUS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Every part can work."},
     503: {"description": "A part cannot work; the answer names it."},
@@ -53,22 +53,28 @@ def readyz(request: Request) -> JSONResponse:
 
 def checked(context: Context) -> dict[str, str]:
     """Each part with ``ready``, or the code of what keeps it from working."""
+    found = standing(context).items()
+    return {name: "ready" if error is None else error.code for name, error in found}
+
+
+def standing(context: Context) -> dict[str, NemflowError | None]:
+    """Each part (store, queue, spool ...) and why it cannot work now; None: it can."""
     checks: dict[str, Callable[[], object]] = {
         "store": lambda: _answers(context),
         **context.ready,
     }
-    parts: dict[str, str] = {}
+    parts: dict[str, NemflowError | None] = {}
     for name, check in checks.items():
         breaker = context.breakers.get(name)
         if breaker is not None and breaker.refuses():
-            parts[name] = _AWAY[name]
+            parts[name] = _AWAY[name]("It does not answer; it is left alone for a while.")
             continue
         try:
             with nullcontext() if breaker is None else breaker.guarding():
                 check()
-            parts[name] = "ready"
+            parts[name] = None
         except NemflowError as error:
-            parts[name] = error.code
+            parts[name] = error
     return parts
 
 

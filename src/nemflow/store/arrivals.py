@@ -39,11 +39,6 @@ class Arrivals:
         parent: int | None = None,
         sender: str | None = None,
         channel: str | None = None,
-        lane: str | None = None,
-        text: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        whole: bool = False,
         limit: int | None = 100,
         before: int | None = None,
     ) -> pl.DataFrame:
@@ -54,11 +49,6 @@ class Arrivals:
             parent: only what was inside this delivery; None: all, containers and members.
             sender: only from this sender.
             channel: only what came this way: cli, http, folder, batch.
-            lane: only of this lane: urgent, normal, bulk.
-            text: only with this in name, sender or error (any case), of this number or SHA-256.
-            since: only what was received then or later (naive: market time).
-            until: only what was received before.
-            whole: True: not what was inside another delivery.
             limit: at most so many; None: all.
             before: only those with a smaller number: the next page.
 
@@ -69,11 +59,10 @@ class Arrivals:
         reads_read, reads_stored, reads_unchanged, reads_rejected Int64, received_at, finished_at,
         error String (one sentence).
         """
-        more = history.such(lane=lane, text=text, since=since, until=until, whole=whole)
         with self.backend.reading() as conn:
             return history.deliveries(
                 conn, self.backend, states=history.states_of(state), parent=parent, limit=limit,
-                before=before, sender=sender, channel=channel, more=more,
+                before=before, sender=sender, channel=channel,
             )  # fmt: skip
 
     def delivery(self, number: int) -> pl.DataFrame:
@@ -107,8 +96,8 @@ class Arrivals:
             sender: only from this sender.
             channel: only what came this way: cli, http, folder, batch.
             lane: urgent, normal or bulk.
-            words: part of the name or sender in any case, the number, or the beginning of the
-                SHA-256.
+            words: part of the name, sender or error in any case, the number, or the beginning of
+                the SHA-256.
             since: received at this moment (aware) or later.
             until: received before this moment (aware).
             before: only those with a smaller number: the next page.

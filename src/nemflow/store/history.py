@@ -84,9 +84,8 @@ def deliveries(
     before: int | None = None,
     sender: str | None = None,
     channel: str | None = None,
-    more: Collection[sa.ColumnElement[bool]] = (),
 ) -> pl.DataFrame:
-    """See ``Store.deliveries``; ``more``: what else must be true."""
+    """See ``Store.deliveries``."""
     question = _of_deliveries().order_by(delivery.c.id.desc())
     if states is not None:
         question = question.where(delivery.c.state.in_(list(states)))
@@ -98,7 +97,6 @@ def deliveries(
         question = question.where(delivery.c.sender == sender)
     if channel is not None:
         question = question.where(delivery.c.channel == channel)
-    question = question.where(*more)
     return backend.fetch(conn, question.limit(limit))
 
 
@@ -114,37 +112,6 @@ def must_be_there(conn: sa.Connection, number: int) -> None:
     known = sa.select(delivery.c.id).where(delivery.c.id == number)
     if conn.execute(known).first() is None:
         raise NotFound(f"There is no delivery {number}.", hint="List them with: nemflow deliveries")
-
-
-def such(
-    *,
-    lane: str | None = None,
-    text: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    whole: bool = False,
-) -> list[sa.ColumnElement[bool]]:
-    """What deliveries are asked for by; see ``Store.deliveries``."""
-    columns, tests = delivery.c, []
-    if lane is not None:
-        tests.append(columns.lane == lane)
-    if since is not None:
-        tests.append(columns.received_at >= since)
-    if until is not None:
-        tests.append(columns.received_at < until)
-    if whole:
-        tests.append(columns.parent.is_(None))
-    if text:
-        if text.isascii() and text.isdigit() and len(text) < 19:
-            named = columns.id == int(text)
-        else:
-            named = columns.sha256 == text.lower()
-        within = [
-            sa.func.lower(column).contains(text.lower(), autoescape=True)
-            for column in (columns.name, columns.sender, columns.error)
-        ]
-        tests.append(sa.or_(named, *within))
-    return tests
 
 
 def timeline(conn: sa.Connection, backend: Backend, number: int) -> pl.DataFrame:
@@ -337,6 +304,7 @@ def searched(
         about = [
             sa.func.lower(columns.name).contains(low, autoescape=True),
             sa.func.lower(columns.sender).contains(low, autoescape=True),
+            sa.func.lower(columns.error).contains(low, autoescape=True),
         ]
         if low.isdigit() and len(low) < 18:
             about.append(columns.id == int(low))

@@ -35,7 +35,7 @@ from nemflow.store.backends import Backend, backend_for
 from nemflow.store.backends.pool import Pool
 from nemflow.store.downstream import Downstream
 from nemflow.store.following import Following
-from nemflow.store.looking import Looking
+from nemflow.store.replaced import Replacing
 from nemflow.store.swept import Sweeps
 from nemflow.store.telling import Telling
 
@@ -97,7 +97,7 @@ def _url(given: str | None) -> sa.URL:
         ) from error
 
 
-class Store(Arrivals, Downstream, Following, Looking, Sweeps, Telling):
+class Store(Arrivals, Downstream, Following, Replacing, Sweeps, Telling):
     """An open store. Use it as a context manager, or call ``close()``.
 
     Ids: a *delivery* is known by its number (``int``, as ``deliveries()`` shows). A *file* is known

@@ -70,39 +70,39 @@
     }
     shown();
   });
-  const RULES = {
-    retry: { title: "Retry", what: "will be queued again, with all attempts",
-      can: (d) => ["dead", "rejected", "cancelled"].includes(d.state) && d.kept === "spooled",
-      why: (d) => ["dead", "rejected", "cancelled"].includes(d.state) ? "its original is gone" : `it is ${d.state.replace("_", " ")}` },
-    cancel: { title: "Cancel", what: "will be stopped",
-      can: (d) => ["received", "queued", "waiting_retry", "inspecting", "loading"].includes(d.state),
-      why: (d) => `it is done: ${d.state.replace("_", " ")}` },
-    undo: { title: "Undo", what: "will be taken back; what stood before counts again",
-      can: (d) => ["loaded", "partly_loaded"].includes(d.state),
-      why: (d) => `it is ${d.state.replace("_", " ")}` },
+  const ACTS = {
+    retry: { title: "Retry", what: "will be queued again, with all attempts" },
+    cancel: { title: "Cancel", what: "will be stopped" },
+    undo: { title: "Undo", what: "will be taken back; what stood before counts again" },
   };
   const bulk = async (act) => {
-    const rule = RULES[act];
-    const all = [...chosen.values()].sort((a, b) => a.pick - b.pick);
-    const can = all.filter(rule.can), not = all.filter((d) => !rule.can(d));
+    const rule = ACTS[act], all = [...chosen.values()].sort((a, b) => a.pick - b.pick);
+    const which = all.map((d) => Number(d.pick)), address = `/v1/deliveries/${act}`;
     const list = (rows, words) => {
       const made = make("ul");
-      rows.slice(0, 12).forEach((d) => made.append(make("li", `#${d.pick} ${d.name}${words(d)}`)));
+      rows.slice(0, 12).forEach((d) => made.append(make("li", `${d.pick} ${d.name}${words(d)}`)));
       if (rows.length > 12) made.append(make("li", `… and ${rows.length - 12} more`));
       return made;
     };
+    let told;
+    try { told = await call(address, { deliveries: which, dry_run: true }); }
+    catch (error) { say(error.message, "bad"); return; }
+    const hit = new Set(told.deliveries.map((d) => String(d.delivery)));
+    const may = (d) => hit.has(d.pick) && (act !== "retry" || d.kept === "spooled");
+    const can = all.filter(may), not = all.filter((d) => !may(d));
+    const why = (d) => hit.has(d.pick) ? "its original is gone" : `it is ${d.state.replace("_", " ")}`;
     const days = can.reduce((sum, d) => sum + Number(d.days || 0), 0);
-    const lines = [make("p", `${can.length} ${rule.what}${act === "undo" ? ` (${days.toLocaleString("en")} days)` : ""}.`), list(can, () => "")];
-    if (not.length) lines.push(make("p", `${not.length} will be left as they are:`), list(not, (d) => ` — ${rule.why(d)}`));
-    if (!await ask(`${rule.title} ${all.length}?`, lines, can.length ? rule.title : null)) return;
-    let good = 0; const bad = [];
-    for (const d of can) {
-      say(`${rule.title}: ${good + bad.length + 1} of ${can.length} …`);
-      try { await call(`/v1/deliveries/${d.pick}/${act}`); good += 1; chosen.delete(d.pick); }
-      catch (error) { bad.push(`#${d.pick}: ${error.message}`); }
-    }
+    const lines = [];
+    if (can.length) lines.push(make("p", `${can.length} ${rule.what}${act === "undo" ? ` (${days.toLocaleString("en")} days)` : ""}:`), list(can, () => ""));
+    if (not.length) lines.push(make("p", `${not.length} will be left as they are:`), list(not, (d) => `: ${why(d)}`));
+    if (!await ask(`${rule.title} ${all.length} ${all.length === 1 ? "file" : "files"}?`, lines, can.length ? rule.title : null)) return;
+    try {
+      const done = await call(address, { deliveries: can.map((d) => Number(d.pick)) });
+      done.done.forEach((number) => chosen.delete(String(number)));
+      const bad = done.refused;
+      say(`${rule.title}: ${done.done.length} done${bad.length ? `, ${bad.length} not. ${bad[0].delivery}: ${bad[0].detail}` : "."}`, bad.length ? "bad" : "good");
+    } catch (error) { say(error.message, "bad"); }
     document.querySelectorAll("[data-pick], [data-all]").forEach((box) => { box.checked = chosen.has(box.dataset.pick); });
-    say(`${rule.title}: ${good} done${bad.length ? `, ${bad.length} not. ${bad[0]}` : "."}`, bad.length ? "bad" : "good");
     shown(); renew();
   };
 
@@ -219,9 +219,22 @@
     else if ((it = on("[data-bulk]"))) bulk(it.dataset.bulk);
     else if ((it = on("[data-how]"))) replay(it);
     else if (on("[data-choose-files]")) $("upload-files").click();
-    else if ((it = on("[data-act]"))) {
-      if (!await ask(`${it.textContent}?`, [make("p", it.dataset.confirm)], it.textContent)) return;
-      try { await call(it.dataset.act); say(`${it.textContent}: done.`); }
+    else if ((it = on("[data-fetch]"))) {
+      const answer = await fetch(it.dataset.fetch, { headers: { Accept: it.dataset.accept } });
+      if (!answer.ok) { say(`Answer ${answer.status}.`, "bad"); return; }
+      const link = make("a"); link.href = URL.createObjectURL(await answer.blob());
+      link.download = it.dataset.name; link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    } else if ((it = on("[data-act]"))) {
+      const words = it.textContent, lines = [make("p", it.dataset.confirm)];
+      let note;
+      if (it.dataset.note !== undefined) {
+        const label = make("label", "Note"); note = make("input");
+        note.id = "ask-note"; label.htmlFor = note.id; lines.push(label, note);
+      }
+      if (!await ask(`${words}?`, lines, words)) return;
+      if (note && !note.value.trim()) { say("Not done: a note is needed.", "bad"); return; }
+      try { await call(it.dataset.act, note && { note: note.value.trim() }); say(`${words}: done.`); }
       catch (error) { say(error.message, "bad"); }
       renew();
     }
