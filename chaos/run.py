@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from chaos import contests, crashes, jobs, months, outages, overload, plans
+from chaos import contests, crashes, jobs, months, outages, overload, plans, services
 from chaos.model import new_seed
 from chaos.report import Attack, page, page_with, terminal, versions, write
 from chaos.servers import asking, local_server, private_server, scratch
@@ -58,6 +59,10 @@ def _restarts(at: Place, times: int) -> Attack:
         if server is None:
             return Attack("Server crashes", "", skipped="no PostgreSQL programs to run one with")
         return outages.restarts(server, at.folder, at.rng, times=times)
+
+
+def _on_service(plan: services.Plan) -> Callable[[Place, int], Attack]:
+    return lambda at, n: plan.make(at.database, at.folder, at.rng, n)
 
 
 PLANS = (
@@ -145,17 +150,18 @@ PLANS = (
         lambda at, n: months.cost_of_lateness(at.database, at.folder, times=n, nmis=n * 5),
     ),
     Plan("overload", 300, 30, lambda at, n: overload.overload(at.folder, at.rng, seconds=n)),
+    *(Plan(plan.name, plan.full, plan.quick, _on_service(plan)) for plan in services.PLANS),
     Plan("plans", 1_000_000, 50_000, lambda at, n: plans.questions(at.database, rows=n)),
 )
 
 
-def attack(plan: Plan, server: sa.URL, seed: int, *, quick: bool) -> Attack:
+def attack(plan: Plan, server: sa.URL, seed: int, size: int) -> Attack:
     """Make one attack on a database of its own."""
     rng = random.Random(f"{seed} {plan.name}")
     begun = time.perf_counter()
     with scratch(server) as database, tempfile.TemporaryDirectory(prefix="chaos-") as name:
         try:
-            done = plan.make(Place(database, Path(name), rng), plan.quick if quick else plan.full)
+            done = plan.make(Place(database, Path(name), rng), size)
         except Exception as error:  # noqa: BLE001 - the other attacks are still made
             done = Attack(plan.name.capitalize(), "", wrong=[f"the attack failed: {error!r}"])
     done.seconds = time.perf_counter() - begun
@@ -167,9 +173,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="make chaos")
     parser.add_argument("--quick", action="store_true", help="the short form")
     parser.add_argument("--seed", type=int, help="repeat a run; default: a new one")
+    parser.add_argument("--size", type=int, help="another size than the attack's usual ones")
     parser.add_argument("--only", default="", help="attacks with this in their name")
     parser.add_argument("--write-docs", action="store_true", help="write docs/chaos.md")
     asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what an attack began is ended
     seed = new_seed() if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
     attacks = []
@@ -185,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             version = str(conn.exec_driver_sql("SHOW server_version").scalar_one()).split()[0]
         for plan in PLANS:
             if asked.only.lower() in plan.name:
-                attacks.append(attack(plan, server, seed, quick=asked.quick))
+                size = asked.size or (plan.quick if asked.quick else plan.full)
+                attacks.append(attack(plan, server, seed, size))
                 print(terminal(attacks[-1:]), flush=True)
     if asked.write_docs:
         if asked.only:

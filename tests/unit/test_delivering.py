@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -666,6 +667,60 @@ def test_a_missing_original_is_a_fault_of_ours(store, spool, nem12, a_day):
     with pytest.raises(SpoolFault, match="not in the spool"):
         process(store, spool, receipt.delivery, token=token, how=Delivering())
     assert row(store, receipt.delivery)["lease_token"] == token
+
+
+@pytest.mark.parametrize("kind", ["text", "pieces", "zip"])
+def test_the_same_bytes_come_again_while_they_are_read(  # noqa: PLR0917 - fixtures
+    store, spool, nem12, a_day, monkeypatch, kind
+) -> None:
+    """The second upload leaves the original alone: the first is not refused as changed."""
+    data = zipped(a_csv=nem12(a_day())) if kind == "zip" else nem12(a_day())
+    if kind == "pieces":
+        monkeypatch.setattr(unpack_module, "WHOLE_BYTES", 10)
+    first = send(store, spool, "first", data)
+    others: list[Receipt] = []
+    known = Spool.has
+
+    def has(self: Spool, sha256: str) -> bool:
+        if not others:
+            path, was = self.path(sha256), self.path(sha256).stat()
+            others.append(send(store, spool, "second", data))
+            assert (path.stat().st_ino, path.stat().st_mtime_ns) == (was.st_ino, was.st_mtime_ns)
+        return known(self, sha256)
+
+    monkeypatch.setattr(Spool, "has", has)
+    assert worked(store, spool, first.delivery).state == "loaded"
+    assert worked(store, spool, others[0].delivery).state == "duplicate"
+    assert spool.usage().files == 0
+    must_hold(store, spool)
+
+
+@pytest.mark.parametrize("kind", ["text", "zip"])
+def test_an_original_that_cannot_be_read_now_is_not_the_sender_s_fault(  # noqa: PLR0917 - fixtures
+    store, spool, nem12, a_day, monkeypatch, kind
+) -> None:
+    """A share that goes away between two looks: tried again, not rejected for good."""
+    data = zipped(a_csv=nem12(a_day())) if kind == "zip" else nem12(a_day())
+    receipt = send(store, spool, "a", data)
+    path, real = spool.path(receipt.sha256), Path.open
+    gone = [True]
+
+    def away(self: Path, *args, **named):
+        if self == path and gone:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(Path, "open", away)
+    token = claimed(store, receipt.delivery)
+    with pytest.raises(SpoolFault, match="Input/output error"):
+        process(store, spool, receipt.delivery, token=token, how=Delivering())
+    gone.clear()
+    store.backend.transact(
+        lambda conn: work.hand_back(conn, store.backend, receipt.delivery, token)
+    )
+    assert worked(store, spool, receipt.delivery).state == "loaded"
+    assert json.loads(row(store, receipt.delivery)["inspected"])["nmi_count"] == 1
+    must_hold(store, spool)
 
 
 def test_a_rejected_delivery_tried_again_is_the_same_row(store, spool, nem12, a_day):

@@ -230,6 +230,15 @@ def no_room(error: OSError) -> SystemFault:
     )
 
 
+def out_of_reach(error: BaseException | None) -> bool:
+    """Whether a refusal comes of the disk or the share, not of what the bytes are."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return True
+        error = error.__cause__
+    return False
+
+
 def unreadable(name: str, error: Exception) -> ArchiveRefused:
     """The refusal of a file or stream that cannot be read."""
     return ArchiveRefused(

@@ -350,10 +350,12 @@ class Landing:
         self.sync()
         with _faults(target):
             _make_folder(target.parent)
-            was_there = target.exists()
-            if self._kept is None:
+            was_there = target.exists() and target.stat().st_size == self.size
+            if was_there:  # left as it is: somebody may be reading it
+                self._path.unlink(missing_ok=True)
+            elif self._kept is None:
                 self._path.replace(target)
-            elif not was_there:
+            else:
                 self._copy(target)
             failpoints.reach("spool-renamed")
             _flush_folder(target.parent)

@@ -30,6 +30,7 @@ from nemflow import failpoints
 from nemflow.errors import DataError, NemflowError, SpoolFault, StoreTaken, UsageError
 from nemflow.events import SCENE, About, StepFinished, reason_of, tell
 from nemflow.intake.archive import Limits
+from nemflow.intake.blob import out_of_reach
 from nemflow.mdff.asexml import XmlLimits
 from nemflow.pipeline import large
 from nemflow.pipeline import work as loads
@@ -150,6 +151,11 @@ def process(
             way.inspect(spool)
         outcome = way.load(spool, beat, hook)
     except (DataError, UsageError) as error:  # another attempt would end the same way
+        if out_of_reach(error):
+            raise SpoolFault(
+                f"The original of delivery {delivery} cannot be read: {error}",
+                hint="Is the spool's disk there?",
+            ) from error
         state = "rejected" if isinstance(error, DataError) else "dead"
         way.give_up(state, error)
         outcome, reason = LoadSummary(()), error.code

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from nemflow.errors import FileRefused
 from nemflow.intake.archive import Limits, Member, Refused, members
+from nemflow.intake.blob import out_of_reach
 from nemflow.mdff import asexml
 
 if TYPE_CHECKING:
@@ -96,10 +97,13 @@ def inspect(
     Raises:
         UsageError: there is no such file.
         SystemFault: no room for temporary files.
+        FileRefused: the disk, or the share, does not give its bytes (``blob.out_of_reach``).
     """
     found = Inspection()
     for member in members(path, name=name, limits=limits or Limits()):
         if isinstance(member, Refused):
+            if out_of_reach(member.error):
+                raise member.error
             found.unreadable += 1
             if member.name != name:
                 found.kind = "archive"
@@ -117,7 +121,9 @@ def inspect(
                 break
             try:
                 _look(found, member, xml_limits)
-            except FileRefused:
+            except FileRefused as refused:
+                if out_of_reach(refused):
+                    raise
                 found.unreadable += 1
     return found
 

@@ -20,8 +20,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemflow.errors import ArchiveRefused
+from nemflow.errors import ArchiveRefused, SpoolFault
 from nemflow.intake.archive import Limits
+from nemflow.intake.blob import out_of_reach
 from nemflow.mdff.asexml import XmlLimits
 from nemflow.mdff.reader import Parser
 from nemflow.pipeline.batch import Batch, load_batch, parse_batch
@@ -106,11 +107,21 @@ def load_given(
     )
     items = unpacked(given, how.limits, how.xml_limits, most_whole=how.chunk_bytes)
     if taken_up is not None:
-        items = (item for item in items if not run.stands(item))
+        items = (_in_reach(item) for item in items if not run.stands(item))
     with seldom():
         _work(run, items, how.batch_bytes)
     run.close_containers()
     return run.outcomes
+
+
+def _in_reach(item: Item) -> Item:
+    """Of what came through the service. Raises SpoolFault: its original cannot be read now."""
+    if item.error is not None and out_of_reach(item.error):
+        raise SpoolFault(
+            f"The original of {item.name} cannot be read: {item.error}",
+            hint="Is the spool's disk there?",
+        ) from item.error
+    return item
 
 
 def size_of(given: Given) -> int:
