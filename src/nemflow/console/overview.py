@@ -41,6 +41,7 @@ _SPANS: Final = {
 _MINUTES: Final = 60
 _FAILED: Final = ("dead", "rejected", "partly_loaded", "waiting_retry")
 _FEW: Final = 8
+_PROBLEMS: Final = 3  #: so many are open to see at once
 #: What is counted together in the picture of a day: colour, words, states; from below.
 GROUPS: Final = (
     ("good", "loaded", ("loaded",)),
@@ -108,7 +109,7 @@ def _now(context: Context) -> Now:
 
 def _standing(now: Now, operates: bool) -> Html:
     """The first line, the numbers, the problems and the health of every part."""
-    rest = Html(f'<div class="two">{_problems(now, operates)}{_health(now)}</div>')
+    rest = Html(f'<div class="two aside">{_problems(now, operates)}{_health(now)}</div>')
     return Html(f'<div class="stack">{_verdict(now)}{_numbers(now.backlog, now.dead)}{rest}</div>')
 
 
@@ -160,7 +161,11 @@ def _problems(now: Now, operates: bool) -> Html:
             "how often and what to do.",
         )
     else:
-        body = Html("".join(_problem(row, operates) for row in rows))
+        body = Html("".join(_problem(row, operates) for row in rows[:_PROBLEMS]))
+        if len(rows) > _PROBLEMS:
+            rest = "".join(_problem(row, operates) for row in rows[_PROBLEMS:])
+            left = f"{len(rows) - _PROBLEMS} more"
+            body = Html(f"{body}<details><summary>{left}</summary>{rest}</details>")
     return parts.panel("Open problems", body)
 
 
@@ -185,7 +190,7 @@ def _problem(row: Mapping[str, Any], operates: bool) -> str:
     return (
         f'<div class="rule"><h3>{text(row["what"])} <span class="muted">{text(row["rule"])}</span>'
         f"</h3><p>{whose} {times}, {text(ago(row['first_at'], 'since'))}, last "
-        f"{text(ago(row['last_at']))}</p><p>{text(row['message'])}</p>"
+        f'{text(ago(row["last_at"]))}: <span class="muted">{text(row["message"])}</span></p>'
         f'<p class="todo">{text(row["todo"])}</p><div class="acts">{acts}</div></div>'
     )
 
