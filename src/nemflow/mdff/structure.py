@@ -130,9 +130,10 @@ def guess(head: Sequence[str]) -> str:
     elif first.count(",") >= 2 and any(word in first for word in ("date", "time", "nmi", "read")):
         kind = "a table with column titles, not record-based NEM12 or NEM13"
     else:
-        kind = "not a meter data file known to us"
+        kind = ""
+    seems = f"this looks like {kind}" if kind else "this is no meter data file that we know"
     return (
-        f"the first record is not 100, 200 or 250; this looks like {kind}. "
+        f"the first record is not 100, 200 or 250; {seems}. "
         "Ask the sender or the portal for the NEM12 (detailed) format"
     )
 
