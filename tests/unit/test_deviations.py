@@ -332,7 +332,7 @@ LOOK_ALIKES = {
     '{"readings": []}\n': "JSON",
     "%PDF-1.7\n": "PDF",
     "Date,Time,Usage\n05/03/2025,00:30,0.1\n": "table with column titles",
-    "hello world\n": "not a meter data file",
+    "hello world\n": "no meter data file",
 }  # fmt: skip
 
 
