@@ -274,5 +274,12 @@ def test_a_viewer_sees_and_cannot_act_and_other_origins_are_refused(browser, tmp
         assert httpx.get(at(guarded, "/files"), cookies=forged).status_code == 303
         page.click("text=Sign out")
         page.wait_for_url(re.compile("sign-in"))
+        page.fill("#key", secret)
+        page.click("button[type=submit]")
+        page.wait_for_url(re.compile("/console/$"))
+        with open_store(f"sqlite:///{tmp_path}/nemflow.db") as store:
+            store.make_key("keeper", ["admin"])  # else nobody needs a key any more
+            store.revoke_key(viewer.id)
+        page.wait_for_url(re.compile("sign-in"))  # by itself: what is open ends with its key
         context.close()
     assert viewer.name == "viewer"

@@ -22,10 +22,11 @@ Look next: ``parts.py``, ``live.py``; ``overview.py`` as an example.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -50,6 +51,7 @@ _PAGES: Final = ("overview", "files", "delivery")
 _STATIC: Final = Path(__file__).with_name("static")
 _OWN: Final = f"{gate.ROOT}/own"
 LANGUAGE: Final = "en-GB"
+_AGAIN: Final = 5.0  #: seconds after which it is asked again whether one may look
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class View:
     path: Mapping[str, str]  #: placeholders of the address
     query: Mapping[str, str]  #: parameters of the address, the last of each name
     many: Mapping[str, list[str]]  #: all of them
+    cookie: str = ""  #: of the session
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  #: nothing more is shown
 
     def may(self, scope: str) -> bool:
         """Whether the caller may; the API asks again when it is done."""
@@ -108,6 +112,7 @@ def page(path: str, title: str, *, nav: str = "", key: str = "") -> Callable[[Bu
 def put_on(app: FastAPI, context: Context, secret_file: Path | None) -> None:
     """Everything the console needs on the application; see ``console.mount``."""
     _state["context"], _state["shared"] = context, Shared()
+    _state["sessions"] = gate.Sessions(context, gate.secret_in(secret_file))
     for name in _PAGES:
         importlib.import_module(f"nemflow.console.{name}")
     _entries.sort(key=lambda each: _PAGES.index(each.module))
@@ -125,7 +130,7 @@ def put_on(app: FastAPI, context: Context, secret_file: Path | None) -> None:
         show_welcome_message=False,
         reconnect_timeout=10.0,
     )
-    app.add_middleware(gate.Gate, context=context, secret=gate.secret_in(secret_file))
+    app.add_middleware(gate.Gate, context=context, sessions=_state["sessions"])
 
 
 async def _shown(entry: _Entry, build: Build, request: Request) -> None:
@@ -137,10 +142,12 @@ async def _shown(entry: _Entry, build: Build, request: Request) -> None:
         dict(request.path_params),
         dict(request.query_params),
         {name: request.query_params.getlist(name) for name in request.query_params},
+        request.cookies.get(gate.COOKIE, ""),
     )
     ui.add_head_html(_HEAD)
     ui.add_body_html(_top(entry, view))
     ui.on("renew", _forget)
+    _guard(view)
     try:
         await build(view)
     except NotFound as error:
@@ -149,6 +156,24 @@ async def _shown(entry: _Entry, build: Build, request: Request) -> None:
     except NemflowError as error:
         heading("Not now")
         show(alert("bad", error.message, error.hint))
+        show(Html('<p class="muted">The page is tried again every few seconds.</p>'))
+        ui.timer(_AGAIN, ui.navigate.reload, immediate=False)
+
+
+def _guard(view: View) -> None:
+    """Leads to the sign-in page when who looks would not be let in any more."""
+    sessions: gate.Sessions = _state["sessions"]
+
+    async def look() -> None:
+        try:
+            if view.ended.is_set() or await sessions.still(view.caller, view.cookie):
+                return
+        except NemflowError:
+            return  # who is asked about it is away: nothing new is shown meanwhile
+        view.ended.set()
+        ui.navigate.reload()
+
+    ui.timer(_AGAIN, look, immediate=False)
 
 
 def _forget() -> None:
@@ -201,6 +226,8 @@ async def live(
     renewed = seconds
 
     async def renew() -> None:
+        if view.ended.is_set():
+            return
         try:
             content = shown(await view.shared.get(key, renewed, ask))
         except NemflowError as error:

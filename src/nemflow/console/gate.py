@@ -6,8 +6,9 @@ program, sends its cookies along with whatever page asks it to.
 Promises: without keys only loopback is answered, under a loopback name; with keys every page,
 every websocket and every request of a page needs a session, which holds the number of a key and
 not the key, is signed with a stored secret, ends after twelve hours, and ends within ten seconds
-when the key is revoked. What changes something, and every websocket, must come from a page of this
-very origin. Cookies are not readable by scripts and not sent from other sites' pages.
+when the key is revoked, on open pages too. What changes something, and every websocket, must come
+from a page of this very origin. Cookies are not readable by scripts and not sent from other sites'
+pages; no page of somebody else can frame ours.
 
 Look next: ``nemflow.service.auth`` for what a scope allows: it is asked for every act.
 """
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
@@ -35,7 +36,7 @@ from nemflow.service.problems import Problem
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from nemflow.service.context import Context
 
@@ -44,7 +45,7 @@ SIGN_IN: Final = f"{ROOT}/sign-in"
 SIGN_OUT: Final = f"{ROOT}/sign-out"
 COOKIE: Final = "nemflow_session"
 SESSION_SECONDS: Final = 12 * 3600
-_BELIEVED_SECONDS: Final = 10.0
+_BELIEVED_SECONDS: Final = 3.0
 _MOST_FORM_BYTES: Final = 4096
 _READING: Final = ("GET", "HEAD", "OPTIONS")
 #: What the sign-in page needs, and holds nothing of anybody.
@@ -78,17 +79,63 @@ def secret_in(path: Path | None) -> bytes:
     return found
 
 
+class Sessions:
+    """Who a signed cookie stands for, asked again every few seconds."""
+
+    def __init__(self, context: Context, secret: bytes) -> None:
+        self._context = context
+        self._secret = secret
+        self._believed: dict[int, tuple[float, Caller | None]] = {}
+
+    async def caller(self, cookie: str) -> Caller | None:
+        """Whose session it is; None: nobody's, it has ended, or its key is good no more.
+
+        Raises:
+            StoreError: nobody can say.
+        """
+        number, until, signature = _parts(cookie)
+        right = hmac.compare_digest(signature, self._signature(number, until))
+        if not right or until < time.time():
+            return None
+        now = time.monotonic()
+        known = self._believed.get(number)
+        if known is None or known[0] < now:
+            key = await run_in_threadpool(self._context.store.live_key, number)
+            found = None if key is None else Caller(key.name, key.sender, key.scopes, key.name)
+            known = now + _BELIEVED_SECONDS, found
+            self._believed[number] = known
+        return known[1]
+
+    async def still(self, caller: Caller, cookie: str) -> bool:
+        """Whether who was let in would be let in again: for what is shown without being asked for.
+
+        Raises:
+            StoreError: nobody can say.
+        """
+        if caller.key is None:
+            return not await run_in_threadpool(self._context.store.has_keys)
+        return await self.caller(cookie) is not None
+
+    def begun(self, number: int) -> str:
+        """The cookie of a new session of the key of this number."""
+        until = int(time.time()) + SESSION_SECONDS
+        return f"{number}.{until}.{self._signature(number, until)}"
+
+    def _signature(self, number: int, until: int) -> str:
+        said = f"console session {number} {until}".encode()
+        return hmac.new(self._secret, said, hashlib.sha256).hexdigest()
+
+
 class Gate:
     """The middleware in front of the console, and of /v1 when a page asks it.
 
     It leaves the caller in ``request.state.signed_in``.
     """
 
-    def __init__(self, app: ASGIApp, *, context: Context, secret: bytes) -> None:
+    def __init__(self, app: ASGIApp, *, context: Context, sessions: Sessions) -> None:
         self._app = app
         self._context = context
-        self._secret = secret
-        self._believed: dict[int, tuple[float, Caller | None]] = {}
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in, send to sign in, or refuse."""
@@ -109,7 +156,7 @@ class Gate:
         if COOKIE not in Headers(scope=scope).get("cookie", ""):
             return
         if _of_this_origin(scope, strictly=scope["method"] not in _READING):
-            caller = await self._session(Request(scope))
+            caller = await self._sessions.caller(Request(scope).cookies.get(COOKIE, ""))
             if caller is not None:
                 scope.setdefault("state", {})["signed_in"] = caller
 
@@ -136,7 +183,7 @@ class Gate:
                 answer = PlainTextResponse("Not from a page of another origin.", 403)
             else:
                 answer = await self._let_in(scope)
-        await (answer or self._app)(scope, receive, send)
+        await (answer or self._app)(scope, receive, _unframed(send))
 
     async def _let_in(self, scope: Scope) -> Response | None:
         """None: go on, the caller is known; else what is answered instead."""
@@ -158,7 +205,7 @@ class Gate:
     async def _caller(self, scope: Scope) -> Caller | None:
         """Who asks; None: nobody is signed in. Raises Problem E-ORIGIN, NemflowError."""
         request = _AnyRequest(scope)
-        caller = await self._session(request)
+        caller = await self._sessions.caller(request.cookies.get(COOKIE, ""))
         if caller is not None:
             return caller
         try:
@@ -174,25 +221,7 @@ class Gate:
             )
         return LOCAL
 
-    # -- sessions ---------------------------------------------------------------------------
-
-    async def _session(self, request: Request) -> Caller | None:
-        number, until, signature = _parts(request.cookies.get(COOKIE, ""))
-        right = hmac.compare_digest(signature, self._signature(number, until))
-        if not right or until < time.time():
-            return None
-        now = time.monotonic()
-        known = self._believed.get(number)
-        if known is None or known[0] < now:
-            key = await run_in_threadpool(self._context.store.live_key, number)
-            found = None if key is None else Caller(key.name, key.sender, key.scopes, key.name)
-            known = now + _BELIEVED_SECONDS, found
-            self._believed[number] = known
-        return known[1]
-
-    def _signature(self, number: int, until: int) -> str:
-        said = f"console session {number} {until}".encode()
-        return hmac.new(self._secret, said, hashlib.sha256).hexdigest()
+    # -- signing in -------------------------------------------------------------------------
 
     async def _sign_in(self, request: Request) -> Response:
         """The form, or what becomes of it."""
@@ -211,17 +240,30 @@ class Gate:
                 said = f"The key {key.name} may not look at the console: it lacks the scope read."
             status = 401 if key is None else 403
             return HTMLResponse(_form(onward, said), status, headers=_NO_STORE)
-        until = int(time.time()) + SESSION_SECONDS
         answer = RedirectResponse(onward, 303)
         answer.set_cookie(
             COOKIE,
-            f"{key.id}.{until}.{self._signature(key.id, until)}",
+            self._sessions.begun(key.id),
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="lax",
             secure=request.url.scheme == "https",
         )
         return answer
+
+
+def _unframed(send: Send) -> Send:
+    """Answers that no page of somebody else may frame, and that say nothing of where one was."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["Content-Security-Policy"] = "frame-ancestors 'none'; object-src 'none'"
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers["Referrer-Policy"] = "same-origin"
+        await send(message)
+
+    return sent
 
 
 async def _given(request: Request) -> str:
@@ -298,7 +340,7 @@ def _words(detail: str, hint: str, status: int) -> Response:
 
 def _plain_page(title: str, body: str) -> str:
     return f"""<!doctype html>
-<html lang="en-AU"><head><meta charset="utf-8"><title>{escape(title)} · nemflow</title>
+<html lang="en-GB"><head><meta charset="utf-8"><title>{escape(title)} · nemflow</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="{ROOT}/own/console.css"><script src="{ROOT}/own/theme.js"></script>
 </head><body class="plain"><main class="card narrow"><p class="brand">nemflow</p>
