@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import sqlalchemy as sa
@@ -31,6 +31,22 @@ FINDING_RAW_CHARS = 200
 _FINDING_COLUMNS = [column.name for column in finding.columns]
 _COLUMNS = [column.name for column in quarantine.columns]
 _GIVEN = {*_COLUMNS} - {"attempts", "resolved_by", "resolved_at"}
+
+
+#: What is still to be taken in: of a load that counts, and not replayed.
+_STANDING: Final = sa.and_(
+    quarantine.c.resolved_by.is_(None), file.c.load == quarantine.c.load,
+    load.c.state.in_(["published", "rejected"]), file.c.state != "undone",
+)  # fmt: skip
+
+
+def standing(question: sa.Select[Any]) -> sa.Select[Any]:
+    """A question about ``quarantine``, only of records that are open."""
+    return (
+        question.join(file, file.c.id == quarantine.c.file)
+        .join(load, load.c.id == quarantine.c.load)
+        .where(_STANDING)
+    )
 
 
 def append_findings(conn: sa.Connection, backend: Backend, findings: pl.DataFrame) -> None:
@@ -68,29 +84,35 @@ def records(
     open_only: bool = True,
     file_id: int | None = None,
     rule: str | None = None,
+    nmi: str | None = None,
     ids: Collection[int] | None = None,
+    limit: int | None = None,
+    after: int | None = None,
 ) -> pl.DataFrame:
     """Rejected records; see ``Store.quarantine``."""
-    standing = sa.and_(
-        quarantine.c.resolved_by.is_(None), file.c.load == quarantine.c.load,
-        load.c.state.in_(["published", "rejected"]), file.c.state != "undone",
-    )  # fmt: skip
     question = (
         sa.select(
             *quarantine.c,
             delivery.c.name.label("source"),
             load.c.delivery,
-            sa.cast(standing, sa.Integer).label("is_open"),
+            sa.cast(_STANDING, sa.Integer).label("is_open"),
         )
         .join(file, file.c.id == quarantine.c.file)
         .join(load, load.c.id == quarantine.c.load)
         .join(delivery, delivery.c.id == load.c.delivery)
         .order_by(quarantine.c.id)
+        .limit(limit)
     )
     if open_only:
-        question = question.where(standing)
+        question = question.where(_STANDING)
     if file_id is not None:
         question = question.where(quarantine.c.file == file_id)
+    if nmi is not None:
+        question = question.where(quarantine.c.nmi == nmi)
+    if rule is not None:  # a JSON list of identifiers
+        question = question.where(quarantine.c.rules.contains(f'"{rule}"', autoescape=True))
+    if after is not None:
+        question = question.where(quarantine.c.id > after)
     if ids is not None:
         question = question.where(quarantine.c.id.in_(list(ids)))
     found = backend.fetch(conn, question)
@@ -98,8 +120,6 @@ def records(
         "rules", [json.loads(text) for text in found["rules"]], dtype=pl.List(pl.String)
     )
     found = found.with_columns(rules, pl.col("is_open").cast(pl.Boolean).alias("open"))
-    if rule is not None:
-        found = found.filter(pl.col("rules").list.contains(rule))
     return found.select(
         "id",
         "file",

@@ -11,7 +11,7 @@ Spec: 5.4 (never sum volts), 5.7 (ranking). Look next: ``coverage.py`` for where
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 import polars as pl
@@ -27,15 +27,19 @@ _US_PER_DAY = 86_400_000_000
 
 
 def with_absent_days(
-    frame: pl.DataFrame, resolution: str, first: date | None, last: date | None
+    frame: pl.DataFrame, resolution: str, first: date | None, last: date | None, *, around: int = 0
 ) -> pl.DataFrame:
     """Add missing intervals for days nobody delivered, as long as those of the day before.
 
     Holes between a stream's first and last day are filled; for months also the rest of the first
-    and last month, as far as ``first`` and ``last`` ask for it.
+    and last month, as far as ``first`` and ``last`` ask for it; and so many days ``around``.
     """
     present = frame.select(*_STREAM, "day", "uom", "interval_minutes").unique([*_STREAM, "day"])
     edges = present.group_by(_STREAM).agg(low=pl.col("day").min(), high=pl.col("day").max())
+    if around:
+        edges = edges.with_columns(
+            pl.col("low").dt.offset_by(f"-{around}d"), pl.col("high").dt.offset_by(f"{around}d")
+        )
     if resolution == "month":
         edges = edges.with_columns(
             pl.col("low").dt.month_start(), pl.col("high").dt.month_end()
@@ -135,6 +139,39 @@ def rolled(frame: pl.DataFrame, scale: int, resolution: str) -> tuple[pl.DataFra
         *((part / pl.col("intervals")).alias(name) for name, part in share.items()),
         (pl.col("missing") == 0).alias("complete"),
     ), scale + more
+
+
+def local_days(
+    frame: pl.DataFrame, scale: int, zone: str, opens: datetime, closes: datetime
+) -> tuple[pl.DataFrame, int]:
+    """Intervals as days of a place with daylight saving: 23, 24 or 25 hours long.
+
+    A stream's first and last day count whole: the hours that nobody delivered are missing.
+
+    Args:
+        frame: intervals, ``value`` scaled by ``scale``.
+        scale: decimals of the values.
+        zone: IANA name, as ``Australia/Sydney``.
+        opens: midnight, there, that the first day begins at.
+        closes: midnight, there, that the last day ends at.
+
+    Returns:
+        As :func:`rolled`, starts and ends in the zone.
+    """
+    edges = frame.group_by(_STREAM).agg(
+        begins=pl.col("interval_start").min().dt.convert_time_zone(zone),
+        ends=pl.col("interval_end").max().dt.convert_time_zone(zone),
+    )
+    whole = with_absent_days(frame, "day", None, None, around=1).filter(
+        pl.col("interval_start") >= pl.lit(opens).dt.convert_time_zone(MARKET),
+        pl.col("interval_end") <= pl.lit(closes).dt.convert_time_zone(MARKET),
+    )
+    there = whole.with_columns(pl.col("interval_start").dt.convert_time_zone(zone))
+    periods, scale = rolled(there, scale, "day")
+    known = periods.join(edges, on=_STREAM).filter(
+        pl.col("interval_end") > pl.col("begins"), pl.col("interval_start") < pl.col("ends")
+    )
+    return known.drop("begins", "ends"), scale
 
 
 def is_energy(uom: pl.Expr) -> pl.Expr:

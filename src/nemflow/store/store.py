@@ -33,6 +33,7 @@ from nemflow.store import (
 from nemflow.store.arrivals import Arrivals
 from nemflow.store.backends import Backend, backend_for
 from nemflow.store.backends.pool import Pool
+from nemflow.store.browsing import Browsing
 from nemflow.store.downstream import Downstream
 from nemflow.store.following import Following
 from nemflow.store.replaced import Replacing
@@ -97,7 +98,7 @@ def _url(given: str | None) -> sa.URL:
         ) from error
 
 
-class Store(Arrivals, Downstream, Following, Replacing, Sweeps, Telling):
+class Store(Arrivals, Browsing, Downstream, Following, Replacing, Sweeps, Telling):
     """An open store. Use it as a context manager, or call ``close()``.
 
     Ids: a *delivery* is known by its number (``int``, as ``deliveries()`` shows). A *file* is known
@@ -185,9 +186,18 @@ class Store(Arrivals, Downstream, Following, Replacing, Sweeps, Telling):
             return quarantine.findings_of(conn, self.backend, history.file_id(conn, file))
 
     def quarantine(
-        self, *, open_only: bool = True, file: int | str | None = None, rule: str | None = None
+        self,
+        *,
+        open_only: bool = True,
+        file: int | str | None = None,
+        rule: str | None = None,
+        nmi: str | None = None,
+        limit: int | None = None,
+        after: int | None = None,
     ) -> pl.DataFrame:
-        """Rejected records with all that is needed to read them again alone.
+        """Rejected records with all that is needed to read them again alone, oldest first.
+
+        ``limit``: at most so many; ``after``: only those with a greater number: the next page.
 
         Columns: quarantine Int64 (the id that ``replay(edits=...)`` takes), file, source, line,
         record (300|250), nmi, suffix, day (as far as they can be read), rules List(String), raw
@@ -198,8 +208,9 @@ class Store(Arrivals, Downstream, Following, Replacing, Sweeps, Telling):
         with self.backend.reading() as conn:
             number = None if file is None else history.file_id(conn, file)
             return quarantine.records(
-                conn, self.backend, open_only=open_only, file_id=number, rule=rule
-            )
+                conn, self.backend, open_only=open_only, file_id=number, rule=rule, nmi=nmi,
+                limit=limit, after=after,
+            )  # fmt: skip
 
     # -- the readings -----------------------------------------------------------------------
 
