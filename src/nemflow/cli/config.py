@@ -74,7 +74,7 @@ def show(
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     chosen = settings(ctx)
     wanted = _wanted(key, catalogue())
-    rows = [_row(each, chosen) for each in wanted if not changed or each.key in chosen.origin]
+    rows = [row_of(each, chosen) for each in wanted if not changed or each.key in chosen.origin]
     out.rows(_SHOWN if out.for_people else _TOLD, rows, empty="Everything is as it comes.")
     if key is None:
         out.say(f"Settings file: {chosen.file or 'none'}. All of them: docs/settings.md.", "dim")
@@ -114,7 +114,7 @@ def _wanted(key: str | None, known: tuple[Setting, ...]) -> list[Setting]:
     return found
 
 
-def _row(setting: Setting, chosen: Settings) -> dict[str, Any]:
+def row_of(setting: Setting, chosen: Settings) -> dict[str, Any]:
     """One setting: its value as data and as people write it, and where it came from."""
     origin = chosen.origin.get(setting.key)
     value = setting.usual if origin is None else _masked(setting, _value(setting.key, chosen))

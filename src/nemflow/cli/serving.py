@@ -251,11 +251,14 @@ def _console(chosen: Settings, context: Context) -> Callable[[Any], None]:
     """Puts the console on the application. Raises MissingExtra, SystemFault."""
     from nemflow import app
     from nemflow import console as web
+    from nemflow.cli.config import row_of
+    from nemflow.settings import catalogue
 
+    settings = [row_of(each, chosen) for each in catalogue()]
     secret = app.spool_of(chosen).root / "console.secret"
 
     def mount(on: Any) -> None:
-        web.mount(on, context, secret_file=secret)
+        web.mount(on, context, secret_file=secret, settings=settings)
 
     return mount
 

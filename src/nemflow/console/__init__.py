@@ -13,9 +13,10 @@ what pages are made of. docs/console.md is the tour.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["mount"]
 
 
-def mount(app: FastAPI, context: Context, *, secret_file: Path | None = None) -> None:
+def mount(
+    app: FastAPI,
+    context: Context,
+    *,
+    secret_file: Path | None = None,
+    settings: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Put the console on the application, under ``/console``; once in a process.
 
     Args:
@@ -33,6 +40,7 @@ def mount(app: FastAPI, context: Context, *, secret_file: Path | None = None) ->
         context: what the pages use.
         secret_file: where the secret that signs sessions is kept, made when it is not there;
             None: a new one, so that everybody signs in again after a restart.
+        settings: rows of ``nemflow config show``, masked, for the page that shows them.
 
     Raises:
         MissingExtra: NiceGUI is not installed.
@@ -46,4 +54,4 @@ def mount(app: FastAPI, context: Context, *, secret_file: Path | None = None) ->
         raise MissingExtra("The console", "console") from error
     from nemflow.console.frame import put_on
 
-    put_on(app, context, secret_file)
+    put_on(app, context, secret_file, settings)

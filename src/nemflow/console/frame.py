@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -47,7 +47,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger("nemflow.console")
 #: The modules whose pages are shown, in the order of the navigation.
-_PAGES: Final = ("overview", "files", "delivery")
+_PAGES: Final = (
+    "overview", "files", "delivery", "nmis", "nmi", "problems", "dead", "quarantine", "changes",
+    "audit", "keys", "settings",
+)  # fmt: skip
 _STATIC: Final = Path(__file__).with_name("static")
 _OWN: Final = f"{gate.ROOT}/own"
 LANGUAGE: Final = "en-GB"
@@ -64,6 +67,7 @@ class View:
     path: Mapping[str, str]  #: placeholders of the address
     query: Mapping[str, str]  #: parameters of the address, the last of each name
     many: Mapping[str, list[str]]  #: all of them
+    settings: Sequence[Mapping[str, Any]] = ()  #: rows of ``nemflow config show``
     cookie: str = ""  #: of the session
     ended: asyncio.Event = field(default_factory=asyncio.Event)  #: nothing more is shown
 
@@ -109,9 +113,14 @@ def page(path: str, title: str, *, nav: str = "", key: str = "") -> Callable[[Bu
     return register
 
 
-def put_on(app: FastAPI, context: Context, secret_file: Path | None) -> None:
+def put_on(
+    app: FastAPI,
+    context: Context,
+    secret_file: Path | None,
+    settings: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Everything the console needs on the application; see ``console.mount``."""
-    _state["context"], _state["shared"] = context, Shared()
+    _state.update(context=context, shared=Shared(), settings=settings)
     _state["sessions"] = gate.Sessions(context, gate.secret_in(secret_file))
     for name in _PAGES:
         importlib.import_module(f"nemflow.console.{name}")
@@ -142,6 +151,7 @@ async def _shown(entry: _Entry, build: Build, request: Request) -> None:
         dict(request.path_params),
         dict(request.query_params),
         {name: request.query_params.getlist(name) for name in request.query_params},
+        _state["settings"],
         request.cookies.get(gate.COOKIE, ""),
     )
     ui.add_head_html(_HEAD)
@@ -287,5 +297,7 @@ def _current(each: _Entry, here: _Entry) -> str:
 
 _HEAD: Final = (
     f'<link rel="stylesheet" href="{_OWN}/console.css"><script src="{_OWN}/theme.js"></script>'
+    f'<link rel="stylesheet" href="{_OWN}/pages.css">'
     f'<script defer src="{_OWN}/console.js"></script>'
+    f'<script defer src="{_OWN}/pages.js"></script>'
 )

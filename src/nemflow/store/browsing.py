@@ -25,6 +25,7 @@ from nemflow.store import quarantine, readings, rollup
 from nemflow.store.days import visible
 from nemflow.store.history import states_of
 from nemflow.store.tables import audit, day_claim, load, register_read
+from nemflow.store.tables import quarantine as kept_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +115,7 @@ class Browsing:
 
     def quarantine_rules(self) -> dict[str, int]:
         """How many open quarantined records each rule keeps out, most first."""
-        return self.backend.look(lambda conn: quarantine_rules(conn))
+        return self.backend.look(quarantine_rules)
 
     def audit(
         self,
@@ -200,8 +201,8 @@ def _streams(conn: sa.Connection, backend: Backend, nmis: Sequence[str]) -> pl.D
 def quarantine_rules(conn: sa.Connection) -> dict[str, int]:
     """See ``Browsing.quarantine_rules``."""
     counted: sa.Select[Any] = quarantine.standing(
-        sa.select(quarantine.quarantine.c.rules, sa.func.count())
-    ).group_by(quarantine.quarantine.c.rules)
+        sa.select(kept_out.c.rules, sa.func.count())
+    ).group_by(kept_out.c.rules)
     sums: Counter[str] = Counter()
     for rules, number in conn.execute(counted):
         for rule in set(json.loads(rules)):

@@ -40,7 +40,7 @@ _STANDING: Final = sa.and_(
 )  # fmt: skip
 
 
-def standing(question: sa.Select[Any]) -> sa.Select[Any]:
+def standing(question: sa.Select[*tuple[Any, ...]]) -> sa.Select[Any]:
     """A question about ``quarantine``, only of records that are open."""
     return (
         question.join(file, file.c.id == quarantine.c.file)

@@ -36,6 +36,7 @@
     box.onclose = () => done(false);
     box.showModal();
   });
+  window.nemflow = { make, renew, say, call, ask };
 
   // -- rows that are chosen: kept while the table renews itself -------------------------------
   const chosen = new Map();
@@ -116,7 +117,10 @@
     const dry = button.dataset.how === "try";
     const body = { profile: box.querySelector("select").value, dry_run: dry };
     const text = box.querySelector("textarea");
-    if (text) body.edits = { [box.dataset.record]: text.value }; else body.file = box.dataset.file;
+    if (text) body.edits = { [box.dataset.record]: text.value }; else {
+      if (box.dataset.file) body.file = box.dataset.file;
+      if (box.dataset.rule) body.rule = box.dataset.rule;
+    }
     const out = box.querySelector("output");
     button.disabled = true;
     try {
