@@ -178,6 +178,16 @@ def replay_all(file: int, count: int, profile: str) -> Html:
     )
 
 
+def replay_some(what: str, file: str, rule: str) -> Html:
+    """Read every open record of a file, of a rule, or of both again; ``what``: them in words."""
+    chosen = (("file", file), ("rule", rule))
+    data = "".join(f' data-{name}="{escape(value)}"' for name, value in chosen if value)
+    return Html(
+        f"<div data-replay{data}><p>Every open record of {text(what)}, as it is: after a rule, a "
+        f"limit or the profile was mended.</p>{_profiles('p-some', 'portal')}{_HOW}</div>"
+    )
+
+
 def _profiles(name: str, chosen: str) -> str:
     options = "".join(
         f"<option{' selected' if each == chosen else ''}>{each}</option>"

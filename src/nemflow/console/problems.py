@@ -78,13 +78,10 @@ def _problem(row: Mapping[str, Any], operate: bool) -> str:
     number, still = row["problem"], row["state"] == "open"
     kind = _KINDS.get(row["kind"], ("warn", "!", row["kind"]))
     chips = parts.mark(*kind) if still else parts.mark("off", "✓", "closed")
-    close = ""
+    close = Html("")
     if operate and still:
-        close = (
-            f'<button type="button" class="button small" data-note="/v1/problems/{number}/close" '
-            f'data-title="Close problem {number}?" data-confirm="{parts.text(row["what"])}. What '
-            'comes again afterwards is a new problem.">Close …</button>'
-        )
+        said = f"{row['what']}. What comes again afterwards is a new problem."
+        close = parts.act("Close", f"/v1/problems/{number}/close", said, kind="small", note=True)
     last = ""
     if row["last_delivery"] is not None:
         last = parts.link(f"/console/deliveries/{row['last_delivery']}", row["last_name"] or "file")
@@ -110,7 +107,7 @@ def _problem(row: Mapping[str, Any], operate: bool) -> str:
         f'<p class="todo"><b>What to do:</b> {parts.text(row["todo"])}{mend}</p>{facts}'
     )
     return parts.panel(
-        f"{number}: {row['what']}", Html(body), more=Html(close), anchor=f"problem-{number}"
+        f"{number}: {row['what']}", Html(body), more=close, anchor=f"problem-{number}"
     )
 
 

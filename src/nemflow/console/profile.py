@@ -253,7 +253,8 @@ def _differences(told: Sequence[Mapping[str, Any]]) -> str:
         f"<h3>{wording.count(len(rows), 'interval')} of {whole} "
         f"{'differs' if len(rows) == 1 else 'differ'}"
         f'</h3><p class="muted">{same} are the same in all versions; ≠ marks what is not as in '
-        f'version 1.</p><div class="differences">{table}</div>{note}'
+        'version 1.</p><div class="differences" tabindex="0" role="region" '
+        f'aria-label="Intervals that differ">{table}</div>{note}'
     )
 
 

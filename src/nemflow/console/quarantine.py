@@ -6,7 +6,7 @@ mended by hand must be tried before it counts.
 Promises: narrowed down by rule, file or NMI in the address; trying writes nothing; replaying is the
 code of ``nemflow replay``, and is audited.
 
-Look next: ``delivery.mendable``, a record's form; ``nemflow.pipeline.replaying``.
+Look next: ``marking.editor``, a record's form; ``nemflow.pipeline.replaying``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nemflow.cli import wording
-from nemflow.console import delivery, frame, leafing, parts
+from nemflow.console import frame, leafing, marking, parts
 from nemflow.console.parts import Html
 from nemflow.errors import NotFound
 from nemflow.mdff.rules import RULES
@@ -152,20 +152,7 @@ def _many(asked: _Asked, operate: bool) -> Html:
     what = " and ".join(
         f"{name} {value}" for name, value in (("file", asked.file), ("rule", asked.rule)) if value
     )
-    data = "".join(
-        f' data-{name}="{parts.text(value)}"'
-        for name, value in (("file", asked.file), ("rule", asked.rule))
-        if value
-    )
-    form = (
-        f'<div data-replay{data} class="stack"><p>Read all open records of {parts.text(what)} '
-        "again, as they are: under another rule profile, or by a mended program.</p>"
-        f'<div class="filters"><div><label for="p-many">Rule profile</label><select id="p-many">'
-        f"{delivery.PROFILES}</select></div>"
-        f'<div class="acts">{delivery.TRY}<button type="button" class="button" data-how="do">'
-        "Replay them</button></div></div><output></output></div>"
-    )
-    return parts.panel("All of them", Html(form))
+    return parts.panel("All of them", marking.replay_some(what, asked.file, asked.rule))
 
 
 def _record(row: Mapping[str, Any], operate: bool) -> str:
@@ -176,5 +163,5 @@ def _record(row: Mapping[str, Any], operate: bool) -> str:
         when = row["resolved_at"]
         words = f"taken in {when:%Y-%m-%d %H:%M}" if when else "its file was undone or loaded anew"
         tries += f", {parts.mark('off', '✓', words)}"
-    form = delivery.mendable(row, delivery.PROFILES, operate and row["open"])
+    form = marking.editor(row, "portal", operates=operate and row["open"])
     return f'<div class="record">{form}<p class="muted">{file}, {at}{tries}</p></div>'

@@ -47,22 +47,10 @@
     } catch (error) { say(error.message, "bad"); }
   });
 
-  // -- acts that need a word, or a body -----------------------------------------------------------------
+  // -- many dead files with one reason: listed first -----------------------------------------------
   document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-note], [data-many]");
+    const button = event.target.closest("[data-many]");
     if (!button) return;
-    if (button.dataset.note !== undefined) {
-      const label = make("label", "What was found, or done"), text = make("textarea");
-      label.htmlFor = "note"; text.id = "note"; text.maxLength = 2000; text.required = true;
-      const asked = ask(button.dataset.title, [make("p", button.dataset.confirm), label, text], "Close it");
-      text.focus();
-      if (!await asked) return;
-      if (!text.value.trim()) { say("A note is needed: what was found?", "bad"); return; }
-      try { await call(button.dataset.note, { note: text.value }); say("Closed."); }
-      catch (error) { say(error.message, "bad"); }
-      renew();
-      return;
-    }
     const body = JSON.parse(button.dataset.body);
     try {
       const would = await call(button.dataset.many, { ...body, dry_run: true });
