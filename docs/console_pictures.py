@@ -38,6 +38,16 @@ PICTURES = {
     "file-light": ("/deliveries/{broken}", 1120, 1100, "light"),
     "file-dark": ("/deliveries/{broken}", 1120, 1100, "dark"),
     "file-phone": ("/deliveries/{broken}", 390, 844, "light"),
+    "nmi-light": ("/nmis/4102000001?day=2024-10-06", 1120, 960, "light"),
+    "nmi-dark": ("/nmis/4102000001?layer=quality&day=2024-10-06", 1120, 900, "dark"),
+    "nmi-phone": ("/nmis/4102000001?day=2024-10-06&time=Australia/Sydney#year", 390, 844, "light"),
+    "quarantine-dark": ("/quarantine?rule=I004", 1120, 900, "dark"),
+    "quarantine-phone": ("/quarantine", 390, 844, "light"),
+    "problems-light": ("/problems", 1120, 900, "light"),
+    "dead-light": ("/dead", 1120, 700, "light"),
+    "changes-light": ("/changes?consumer=billing", 1120, 700, "light"),
+    "keys-light": ("/keys", 1120, 700, "light"),
+    "settings-light": ("/settings", 1120, 900, "light"),
 }
 
 
@@ -57,12 +67,41 @@ def fill(url: str) -> dict[str, int]:
     texts["week.zip"] = inside.getvalue()
     texts["letter.txt"] = b"Dear retailer, please find attached\n"
     texts["solar.csv"] = nemflow.generate(nmis=2, days=9, seed=3, break_it=["I001", "I004", "Q008"])
+    texts |= year()
     numbers = {}
     with httpx.Client(base_url=url, timeout=60) as client:
         for name, text in texts.items():
             told = client.put(f"/v1/deliveries/{name}", content=text, params={"wait": 30})
             numbers[name] = told.json()["delivery"]
+            if name == "year.csv":
+                client.get(
+                    "/v1/nmis/4102000001/readings",
+                    params={"from": "2024-10-01", "to": "2024-10-31", "consumer": "billing"},
+                )
     return {"broken": numbers["solar.csv"]}
+
+
+def year() -> dict[str, bytes]:
+    """A year of one NMI with a gap, and a correction of three of its days."""
+    from datetime import date, datetime
+
+    one = {"nmis": ["4102000001"], "seed": 4}
+    text = nemflow.generate(
+        days=360, start=date(2024, 1, 5), streams=("E1", "B1", "Q1"), estimated=0.04,
+        substituted=0.05, **one,
+    ).decode()  # fmt: skip
+    kept, gap = [], False
+    for line in text.split("\r\n"):
+        if line.startswith("300,"):
+            gap = "20240510" <= line[4:12] <= "20240514"
+        if not (gap and line.startswith(("300,", "400,", "500,"))):
+            kept.append(line)
+    later = datetime.fromisoformat("2025-02-01T02:00+10:00")
+    fix = nemflow.generate(
+        days=3, start=date(2024, 10, 5), streams=("E1",), estimated=0.4, file_at=later,
+        update_at=later, **one,
+    )  # fmt: skip
+    return {"year.csv": "\r\n".join(kept).encode(), "year_corrected.csv": fix}
 
 
 def take(url: str, numbers: dict[str, int]) -> None:
