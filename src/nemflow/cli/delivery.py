@@ -82,6 +82,10 @@ def delivery(
     retry: Annotated[
         bool, typer.Option("--retry", help="Queue it again: dead, rejected or cancelled.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="With --retry: the rule profile, portal or b2b, from now."),
+    ] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="Stop it, when it is not done.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="What its sender is told: each finding, what to mend.")
@@ -96,9 +100,11 @@ def delivery(
     out = Output.choose(as_json=as_json, as_csv=as_csv)
     if retry and cancel:
         raise UsageError("--retry and --cancel exclude each other.", hint="Give one of them.")
+    if profile is not None and not retry:
+        raise UsageError("--profile says how to try again.", hint="Give it with --retry.")
     with open_to_read(ctx, db) as store:
         if retry:
-            store.retry(number, by=who())
+            store.retry(number, profile=profile, by=who())
         if cancel:
             store.cancel(number, by=who())
         if report:

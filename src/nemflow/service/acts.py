@@ -11,9 +11,9 @@ Look next: ``queries.py`` to see what became of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -67,9 +67,20 @@ def redo_delivery(given: Given, by: Operator, delivery: Number) -> Response:
 
 
 @router.post("/deliveries/{delivery}/retry", responses=documented(404, 409))
-def retry_delivery(given: Given, by: Operator, delivery: Number) -> Response:
+def retry_delivery(
+    given: Given,
+    by: Operator,
+    delivery: Number,
+    *,
+    profile: Annotated[
+        Literal["portal", "b2b"] | None,
+        Query(description="To read it under from now on; default: as before."),
+    ] = None,
+) -> Response:
     """Queue a dead, rejected or cancelled delivery again, with all its attempts."""
-    return _worked(given, lambda: given.store.retry(delivery, by=by.name), delivery)
+    return _worked(
+        given, lambda: given.store.retry(delivery, profile=profile, by=by.name), delivery
+    )
 
 
 @router.post("/deliveries/{delivery}/cancel", responses=documented(404, 409))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from nemflow.errors import UsageError
+from nemflow.mdff.rules import PROFILES
 from nemflow.store import dispatch, history
 from nemflow.store import keys as key_store
 from nemflow.store.keys import Key, NewKey
@@ -161,14 +163,30 @@ class Arrivals:
         """What was accepted and is not done, and how fast it becomes less."""
         return self.backend.look(lambda conn: dispatch.backlog(conn, self.backend))
 
-    def retry(self, which: int | Sequence[int], *, by: str | None = None) -> int:
+    def retry(
+        self, which: int | Sequence[int], *, profile: str | None = None, by: str | None = None
+    ) -> int:
         """Queue dead, rejected or cancelled deliveries again, with all their attempts; how many.
+
+        ``profile``: the rule profile (portal, b2b) they are read under from now on; None: as
+        before.
 
         Raises:
             NotFound: there is no such delivery.
-            UsageError: one is in another state, or its original is gone; then none is queued.
+            UsageError: one is in another state, or its original is gone; then none is queued. Or
+                there is no such profile.
         """
-        return self._act(dispatch.retry, which, by)
+        if profile not in (None, *PROFILES):
+            raise UsageError(
+                f"There is no rule profile {profile!r}.", hint=f"Profiles: {', '.join(PROFILES)}."
+            )
+
+        def act(
+            conn: sa.Connection, backend: Backend, numbers: Sequence[int], who: str | None
+        ) -> sa.Select[Any]:
+            return dispatch.retry(conn, backend, numbers, who, profile)
+
+        return self._act(act, which, by)
 
     def cancel(self, which: int | Sequence[int], *, by: str | None = None) -> int:
         """Stop deliveries that are not done; how many.

@@ -315,9 +315,15 @@ def cancel(
 
 
 def retry(
-    conn: sa.Connection, backend: Backend, numbers: Sequence[int], who: str | None
+    conn: sa.Connection,
+    backend: Backend,
+    numbers: Sequence[int],
+    who: str | None,
+    profile: str | None = None,
 ) -> sa.Select[Any]:
     """Queue dead, rejected or cancelled deliveries again, with all their attempts.
+
+    ``profile``: the rule profile to read them under from now on; None: as before.
 
     What is done from here on is a trace of its own, that of the request we are in if there is one.
 
@@ -345,9 +351,10 @@ def retry(
         work.put(
             conn, number, state="queued", now=now, attempts=0, next_try_at=None, finished_at=None,
             error=None, trace=str(new_trace(scene.trace)), request=scene.request,
+            profile=profile or row.profile,
         )  # fmt: skip
-        _act(conn, "retry", row, now=now, who=who)
-    return _noted(conn, backend, "retry", numbers, who)
+        _act(conn, "retry", row, now=now, who=who, profile=profile)
+    return _noted(conn, backend, "retry", numbers, who, profile)
 
 
 def _must_be(conn: sa.Connection, number: int) -> Any:
@@ -367,19 +374,34 @@ def _must_be(conn: sa.Connection, number: int) -> Any:
     return row
 
 
-def _act(conn: sa.Connection, name: str, row: Any, *, now: datetime, who: str | None) -> None:
+def _act(
+    conn: sa.Connection,
+    name: str,
+    row: Any,
+    *,
+    now: datetime,
+    who: str | None,
+    profile: str | None = None,
+) -> None:
+    said = {} if profile is None else {"profile": profile}
     work.step(
         conn, row.id, name, attempt=row.attempts, began_at=now, ended_at=now,
-        outcome="ok", detail={"was": row.state, "who": who},
+        outcome="ok", detail={"was": row.state, "who": who, **said},
     )  # fmt: skip
 
 
 def _noted(
-    conn: sa.Connection, backend: Backend, act: str, numbers: Sequence[int], who: str | None
+    conn: sa.Connection,
+    backend: Backend,
+    act: str,
+    numbers: Sequence[int],
+    who: str | None,
+    profile: str | None = None,
 ) -> sa.Select[Any]:
     every = sorted(set(numbers))
+    told = every if profile is None else {"deliveries": every, "profile": profile}
     named = f"delivery {every[0]}" if len(every) == 1 else f"{len(every)} deliveries"
-    return note(conn, backend, act=act, target=named, who=who, detail=json.dumps(every))
+    return note(conn, backend, act=act, target=named, who=who, detail=json.dumps(told))
 
 
 def _said(state: str) -> str:
