@@ -19,6 +19,7 @@ from nemflow.cli import wording
 from nemflow.console import frame, marking, parts
 from nemflow.console.parts import Column, Html, text
 from nemflow.errors import NotFound
+from nemflow.mdff.rules import PROFILES
 from nemflow.pipeline.reporting import report_of
 from nemflow.store.work import FINAL, SPOOLED, WAITING, WORKING
 
@@ -80,10 +81,10 @@ async def delivery(view: frame.View) -> None:
 
     await frame.live(view, key, 2, ask, lambda whole: _top(whole, operates))
     await frame.live(view, key, 2, ask, _findings)
-    if first.records:  # not live: nobody's typing may be lost
+    if first.records:  # not live: what a replay answers stays to be read
         frame.show(_quarantine(first, operates))
     elif first.row["state"] not in FINAL:
-        await frame.live(view, key, 2, ask, lambda whole: _quarantine(whole, operates, waits=True))
+        await frame.live(view, key, 2, ask, lambda whole: _quarantine(whole, operates))
     await frame.live(
         view,
         f"replaced {number}",
@@ -128,7 +129,7 @@ def _top(whole: Whole, operates: bool) -> Html:
     dry = " (dry run)" if row["dry_run"] else ""
     sentence = parts.MEANS.get(row["state"], "")
     error = f" <b>{text(row['error'])}</b>" if row["error"] else ""
-    acts = _acts(row) if operates else Html("")
+    acts = _acts(whole) if operates else Html("")
     return Html(
         f'<div class="stack"><div class="page-head"><div><p class="crumb">'
         f"{parts.link('/console/files', 'Files')} / Delivery {row['delivery']}</p>"
@@ -139,8 +140,9 @@ def _top(whole: Whole, operates: bool) -> Html:
     )
 
 
-def _acts(row: Mapping[str, Any]) -> Html:
+def _acts(whole: Whole) -> Html:
     """What may be done in its state; the service refuses anything else."""
+    row = whole.row
     if row["parent"] is not None:
         return parts.link(
             f"/console/deliveries/{row['parent']}", "The whole delivery", kind="button"
@@ -151,6 +153,13 @@ def _acts(row: Mapping[str, Any]) -> Html:
     if row["state"] in ("dead", "rejected", "cancelled") and row["kept"] == SPOOLED:
         said = f"{name} is queued again, with all its attempts."
         made += parts.act("Retry", f"{where}/retry", said, kind="primary")
+        for each in _other_profiles(whole):
+            made += parts.act(
+                f"Try again with profile {each}",
+                f"{where}/retry?profile={each}",
+                f"The whole of {name} is read again under the rule profile {each}.",
+                follow=True,
+            )
     if row["state"] in WAITING + WORKING:
         made += parts.act(
             "Cancel", f"{where}/cancel", f"{name} is stopped; nothing of it is loaded."
@@ -159,9 +168,29 @@ def _acts(row: Mapping[str, Any]) -> Html:
         days = wording.count(row["days_stored"] + row["days_unchanged"], "day")
         said = f"{days} of {name} are taken back; what stood before counts again."
         made += parts.act("Undo", f"{where}/undo", said)
+    if row["state"] == "partly_loaded" and row["file"] and row["kept"] in (SPOOLED, "archived"):
+        for each in _other_profiles(whole):
+            again = f"/v1/files/{row['file']}/reprocess?profile={each}"
+            made += parts.act(
+                f"Try again with profile {each}",
+                again,
+                f"What {name} brought is taken back, and all of it is read again under the rule "
+                f"profile {each}, as a new delivery.",
+                look=again,
+                follow=True,
+            )
     if row["state"] == "undone":
         made += parts.act("Redo", f"{where}/redo", f"What undo took of {name} counts again.")
     return Html(made)
+
+
+def _other_profiles(whole: Whole) -> list[str]:
+    """The rule profiles it was not read under; by itself a message is read under b2b."""
+    read = whole.row["profile"]
+    if read not in PROFILES:
+        inside = json.loads(whole.row["inspected"] or "{}")
+        read = "b2b" if inside.get("messages") else "portal"
+    return [each for each in PROFILES if each != read]
 
 
 def _downloads(row: Mapping[str, Any]) -> str:
@@ -265,15 +294,11 @@ def _findings(whole: Whole) -> Html:
     return parts.panel("Findings", body, more=Html(f'<span class="muted">{text(said)}</span>'))
 
 
-def _quarantine(whole: Whole, operates: bool, *, waits: bool = False) -> Html:
+def _quarantine(whole: Whole, operates: bool) -> Html:
     """Records that were kept out, to be mended; nothing while there are none."""
     count = len(whole.records)
     if not count:
         return Html("")
-    if waits:
-        where = parts.link(f"/console/deliveries/{whole.row['delivery']}", "Load this page again")
-        body = Html(f"<p>{wording.count(count, 'record')} kept out. {where} to mend them.</p>")
-        return parts.panel("Quarantine", body, anchor="quarantine")
     profile = str(whole.row["profile"])
     shown = "".join(
         marking.editor(each, profile, operates=operates) for each in whole.records[:_EDITORS]

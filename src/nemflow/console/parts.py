@@ -238,12 +238,23 @@ def alert(kind: str, title: str, more: Any = "") -> Html:
     )
 
 
-def act(words: str, address: str, confirm: str, *, kind: str = "", note: bool = False) -> Html:
+def act(
+    words: str,
+    address: str,
+    confirm: str,
+    *,
+    kind: str = "",
+    note: bool = False,
+    look: str = "",
+    follow: bool = False,
+) -> Html:
     """A button that POSTs to an address of the API, after asking; the page is renewed after it.
 
-    ``note``: a note must be given, which is sent as ``{"note": ...}``.
+    ``note``: a note must be given, which is sent as ``{"note": ...}``. ``look``: an address whose
+    ``counts`` are told before. ``follow``: go to the page of the delivery that the API answers.
     """
-    noted = " data-note" if note else ""
+    noted = (" data-note" if note else "") + (" data-follow" if follow else "")
+    noted += f' data-look="{escape(look)}"' if look else ""
     return Html(
         f'<button type="button" class="button {kind}" data-act="{escape(address)}" '
         f'data-confirm="{escape(confirm)}"{noted}>{text(words)}</button>'

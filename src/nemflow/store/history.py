@@ -313,13 +313,30 @@ def searched(
         question = question.where(sa.or_(*about))
     numbers = [int(number) for number in conn.execute(question.limit(limit)).scalars()]
     more = [columns.lane, columns.attempts, columns.kept, columns.dry_run]
-    return backend.fetch(
+    found = backend.fetch(
         conn,
         _of_deliveries()
         .add_columns(*more)
         .where(columns.id.in_(numbers))
         .order_by(columns.id.desc()),
     )
+    return _with_members(conn, backend, found)
+
+
+def _with_members(conn: sa.Connection, backend: Backend, found: pl.DataFrame) -> pl.DataFrame:
+    """Counts of archives are those of what is inside them."""
+    archives = found.filter((pl.col("members") > 0) & pl.col("file").is_null())["delivery"]
+    if archives.is_empty():
+        return found
+    inside = _of_deliveries().where(delivery.c.parent.in_(archives.to_list())).subquery()
+    sums = backend.fetch(
+        conn,
+        sa.select(
+            inside.c.parent.label("delivery"),
+            *(sa.cast(sa.func.sum(inside.c[name]), Big).label(name) for name in COUNTS),
+        ).group_by(inside.c.parent),
+    ).cast({"delivery": pl.Int64, **dict.fromkeys(COUNTS, pl.Int64)})
+    return found.update(sums, on="delivery").sort("delivery", descending=True)
 
 
 def states_by_time(

@@ -49,8 +49,20 @@
     document.querySelectorAll("[data-pick]").forEach((box) => {
       if (chosen.has(box.dataset.pick)) { box.checked = true; chosen.set(box.dataset.pick, { ...box.dataset }); }
     });
+    document.querySelectorAll("textarea[id]").forEach((box) => {
+      const draft = drafts.get(box.id);
+      if (draft && box.value === box.defaultValue && draft.from === box.defaultValue) box.value = draft.text;
+    });
     shown();
   };
+  // What somebody is writing is put back when its part of the page was drawn anew.
+  const drafts = new Map();
+  document.addEventListener("input", (event) => {
+    const box = event.target;
+    if (!box.matches("textarea[id]")) return;
+    if (box.value === box.defaultValue) drafts.delete(box.id);
+    else drafts.set(box.id, { from: box.defaultValue, text: box.value });
+  });
   let waiting = false;
   new MutationObserver(() => {
     if (waiting) return;
@@ -236,10 +248,19 @@
         const label = make("label", "Note"); note = make("input");
         note.id = "ask-note"; label.htmlFor = note.id; lines.push(label, note);
       }
+      if (it.dataset.look) {
+        try {
+          const { counts } = await call(it.dataset.look, undefined, "GET");
+          lines.push(make("p", `Its days and reads: ${Object.entries(counts).map(([what, n]) => `${n.toLocaleString("en")} ${what}`).join(", ")}.`));
+        } catch (error) { lines.push(make("p", error.message)); }
+      }
       if (!await ask(`${words}?`, lines, words)) return;
       if (note && !note.value.trim()) { say("Not done: a note is needed.", "bad"); return; }
-      try { await call(it.dataset.act, note && { note: note.value.trim() }); say(`${words}: done.`); }
-      catch (error) { say(error.message, "bad"); }
+      try {
+        const told = await call(it.dataset.act, note && { note: note.value.trim() });
+        say(`${words}: done.`);
+        if (it.dataset.follow !== undefined) { location.assign(`/console/deliveries/${told.delivery}`); return; }
+      } catch (error) { say(error.message, "bad"); }
       renew();
     }
   });

@@ -1,0 +1,110 @@
+"""A night's 200 files, one of them wrong: what the person on call does about it, in clicks.
+
+The simulator sends a mix of good, broken, corrected and repeated files, zips and messages, and in
+their midst one that was sent under the wrong rule profile and has a faulty day besides. Clicks are
+counted by the page itself. About half a minute. Next: test_console.py, docs/console.md.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import nemflow
+from borrowed import from_file
+
+browsing = from_file(Path(__file__).with_name("test_console.py"))
+process = browsing.process
+expect = browsing.playwright_api.expect
+FILES = 200
+NIGHT = (
+    "--nmis", "1", "--days", "1", "--interval", "30", "--corrections", "15%", "--broken", "8%",
+    "--duplicates", "8%", "--zip", "6%", "--asexml", "4%", "--rate", "100/s", "--no-compare",
+)  # fmt: skip
+#: Clicks of a pointer; a key that presses a button is none.
+COUNTING = """addEventListener("click", (event) => {
+  if (event.isTrusted && event.detail) sessionStorage.clicks = Number(sessionStorage.clicks || 0) + 1;
+}, true)"""
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    """A service that has loaded them, and the number of the wrong one."""
+    wrong = nemflow.generate(
+        days=3, streams=("E1",), seed=77, nmis=["SAQ0000077"], break_it=["I004"]
+    ).replace(b"900\r\n", b"")
+    with process.Service(tmp_path_factory.mktemp("night"), "--console") as service:
+        half = ("simulate", "--to", service.url, "--files", str(FILES // 2), *NIGHT)
+        assert (done := service.run(*half, "--seed", "1")).returncode == 0, done
+        with service.client() as client:
+            asked = {"wait": 30, "profile": "b2b"}
+            told = client.put("/v1/deliveries/meters-0317.csv", content=wrong, params=asked)
+        assert (done := service.run(*half, "--seed", "2")).returncode == 0, done
+        yield service, told.json()["delivery"]
+
+
+def clicks(page) -> int:
+    """How many since the last question."""
+    return int(
+        page.evaluate(
+            "() => { const n = sessionStorage.clicks || 0; sessionStorage.clicks = 0; return n; }"
+        )
+    )
+
+
+def sums(page) -> list[int]:
+    """The account on a delivery's page: read, stored, unchanged, rejected; marked as adding up."""
+    account = page.locator("[data-account=days]")
+    expect(account).to_contain_text("adds up")
+    return [int(number) for number in re.findall(r"\d+", account.inner_text())]
+
+
+def test_why_it_failed_its_profile_its_replay_and_its_counts_in_three_clicks_each(
+    night, tmp_path
+) -> None:
+    """Among 200 files: found, told why, read under the right profile, mended, balanced."""
+    service, number = night
+    with (
+        browsing.playwright_api.sync_playwright() as api,
+        api.chromium.launch(executable_path=browsing.CHROMIUM, args=browsing.ARGS) as browser,
+    ):
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(15_000)
+        page.add_init_script(COUNTING)
+        page.goto(browsing.at(service, "/"))
+
+        # why did it fail
+        page.locator("section#recent-failures a", has_text="All of them").click()
+        page.locator("tbody a", has_text="meters-0317.csv").click()
+        expect(page.locator("#state")).to_contain_text("rejected")
+        expect(page.locator("section#findings")).to_contain_text("F006")
+        expect(page.locator("section#findings")).to_contain_text("What to do:")
+        assert sums(page) == [3, 0, 0, 3]
+        assert 1 <= clicks(page) <= 3
+
+        # another profile, for the whole file
+        page.locator("[data-act]", has_text="Try again with profile portal").click()
+        page.locator("dialog#ask [data-yes]").click()
+        expect(page.locator("#state")).to_contain_text("partly loaded")
+        assert sums(page) == [3, 2, 0, 1]
+        assert 1 <= clicks(page) <= 3
+
+        # the day that is still kept out: mended and replayed
+        record = page.locator("section#quarantine [data-record]")
+        text = record.locator("textarea")
+        text.fill(text.input_value().replace(",,", ",0.5,", 1))
+        record.locator("[data-how=do]").click()
+        expect(page.locator("#state .chip")).to_have_text(re.compile(r"✓\s*loaded"))
+
+        # and its counts
+        assert sums(page) == [3, 3, 0, 0]
+        assert 1 <= clicks(page) <= 3
+
+    with service.client() as client:
+        row = client.get(f"/v1/deliveries/{number}").json()
+        assert (row["state"], row["profile"]) == ("loaded", "portal")
+        newest = client.get("/v1/deliveries", params={"limit": 1}).json()["deliveries"][0]
+    assert newest["delivery"] > FILES
+    assert service.run("verify", "--drained").returncode == 0
