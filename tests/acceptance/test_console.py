@@ -16,7 +16,6 @@ import pytest
 
 import nemflow
 from borrowed import from_file
-from nemflow import pipeline
 from nemflow.store import open_store
 
 process = from_file(Path(__file__).with_name("service_process.py"))
@@ -135,41 +134,6 @@ def test_why_a_file_failed_is_found_and_mended_in_three_clicks(page, service) ->
     playwright_api.expect(account).to_contain_text("0 rejected")
     playwright_api.expect(page.locator("#state .chip")).to_have_text(re.compile(r"✓\s*loaded"))
     assert state_of(service, 1) == "loaded"
-
-
-def test_among_200_mixed_files_one_is_found_its_profile_mended_and_its_counts_balance(
-    page, service, tmp_path
-) -> None:
-    """Each in at most three clicks: why it failed, another profile and replay, the counts."""
-    plain = nemflow.generate(days=1, streams=("E1",), nmis=["SAQ0000001"])
-    for n in range(199):
-        text = plain.replace(b"SAQ0000001", f"SAR{n:07}".encode())
-        cut = {0: text[:-9], 1: b"%d\n" % n, 2: text.replace(b",A,", b",Z,", 1)}
-        (tmp_path / f"mixed-{n:03}.csv").write_bytes(cut.get(n % 20, text))
-    with open_store(f"sqlite:///{service.folder}/nemflow.db") as store:
-        done = pipeline.load(store, [tmp_path])
-    assert len({each.state for each in done.files}) > 1
-    strict = nemflow.generate(nmis=["SAQ0000021"], days=3, seed=5, break_it=["I010"])
-    with service.client() as client:
-        asked = {"wait": 30, "profile": "b2b"}
-        told = client.put("/v1/deliveries/wanted.csv", content=strict, params=asked).json()
-    assert (told["state"], told["days_rejected"]) == ("partly_loaded", 1)
-    page.goto(at(service, "/"))
-    page.locator("nav a", has_text="Files").click()  # 1
-    page.fill("#search", "wanted")
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile("q=wanted"))
-    page.locator("tbody a", has_text="wanted.csv").click()  # 2
-    playwright_api.expect(page.locator("section#findings")).to_contain_text("I010")
-    record = page.locator("section#quarantine [data-record]").first
-    record.locator("select").select_option("portal")  # 1
-    record.locator("[data-how=do]").click()  # 2
-    account = page.locator("[data-account=days]")
-    playwright_api.expect(account).to_contain_text("0 rejected")
-    playwright_api.expect(account).to_contain_text("adds up")
-    numbers = [int(n) for n in re.findall(r"\d+", account.inner_text())]
-    assert numbers == [told["days_read"], told["days_stored"] + 1, told["days_unchanged"], 0]
-    assert state_of(service, told["delivery"]) == "loaded"
 
 
 def test_many_are_retried_after_it_was_said_what_will_happen(page, service) -> None:

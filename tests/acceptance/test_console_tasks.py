@@ -7,25 +7,32 @@ counted by the page itself. About half a minute. Next: test_console.py, docs/con
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nemflow
 from borrowed import from_file
+from nemflow.simulating import run
+from nemflow.simulating.asking import Asking
+from nemflow.simulating.sending import HttpDoor, Pace
+from nemflow.simulating.traffic import Mix
 
 browsing = from_file(Path(__file__).with_name("test_console.py"))
 process = browsing.process
 expect = browsing.playwright_api.expect
-FILES = 200
-NIGHT = (
-    "--nmis", "1", "--days", "1", "--interval", "30", "--corrections", "15%", "--broken", "8%",
-    "--duplicates", "8%", "--zip", "6%", "--asexml", "4%", "--rate", "100/s", "--no-compare",
-)  # fmt: skip
+FILES = int(os.environ.get("NEMFLOW_TEST_NIGHT", "200"))
+NIGHT: dict[str, Any] = {
+    "files": FILES // 2, "nmis": 1, "days": 1, "intervals": (30,), "corrections": 0.15,
+    "broken": 0.08, "duplicates": 0.08, "zipped": 0.06, "asexml": 0.04,
+}  # fmt: skip
 #: Clicks of a pointer; a key that presses a button is none.
 COUNTING = """addEventListener("click", (event) => {
-  if (event.isTrusted && event.detail) sessionStorage.clicks = Number(sessionStorage.clicks || 0) + 1;
+  const before = Number(sessionStorage.clicks || 0);
+  if (event.isTrusted && event.detail) sessionStorage.clicks = before + 1;
 }, true)"""
 
 
@@ -35,14 +42,20 @@ def night(tmp_path_factory):
     wrong = nemflow.generate(
         days=3, streams=("E1",), seed=77, nmis=["SAQ0000077"], break_it=["I004"]
     ).replace(b"900\r\n", b"")
-    with process.Service(tmp_path_factory.mktemp("night"), "--console") as service:
-        half = ("simulate", "--to", service.url, "--files", str(FILES // 2), *NIGHT)
-        assert (done := service.run(*half, "--seed", "1")).returncode == 0, done
+    folder = tmp_path_factory.mktemp("night")
+    with process.Service(folder, "--console", "--workers", "2") as service:
         with service.client() as client:
-            asked = {"wait": 30, "profile": "b2b"}
-            told = client.put("/v1/deliveries/meters-0317.csv", content=wrong, params=asked)
-        assert (done := service.run(*half, "--seed", "2")).returncode == 0, done
-        yield service, told.json()["delivery"]
+            door, asking, pace = HttpDoor(client), Asking(client), Pace(per_second=100)
+            sent = [run.send(Mix(**NIGHT, seed=1), door, pace, asking)]
+            put = client.put(
+                "/v1/deliveries/meters-0317.csv", content=wrong, params={"profile": "b2b"}
+            )
+            sent.append(run.send(Mix(**NIGHT, seed=2), door, pace, asking))
+            run.drain(sent[1], asking, 300)
+            assert {"loaded", "partly_loaded", "duplicate"} <= set(sent[1].verdict.states)
+            assert not sent[1].differences
+            service.finals([put.json()["delivery"]])
+        yield service, put.json()["delivery"]
 
 
 def clicks(page) -> int:
@@ -81,14 +94,14 @@ def test_why_it_failed_its_profile_its_replay_and_its_counts_in_three_clicks_eac
         expect(page.locator("#state")).to_contain_text("rejected")
         expect(page.locator("section#findings")).to_contain_text("F006")
         expect(page.locator("section#findings")).to_contain_text("What to do:")
-        assert sums(page) == [3, 0, 0, 3]
+        assert sums(page) == [4, 0, 0, 4]
         assert 1 <= clicks(page) <= 3
 
         # another profile, for the whole file
         page.locator("[data-act]", has_text="Try again with profile portal").click()
         page.locator("dialog#ask [data-yes]").click()
         expect(page.locator("#state")).to_contain_text("partly loaded")
-        assert sums(page) == [3, 2, 0, 1]
+        assert sums(page) == [4, 3, 0, 1]
         assert 1 <= clicks(page) <= 3
 
         # the day that is still kept out: mended and replayed
@@ -99,7 +112,7 @@ def test_why_it_failed_its_profile_its_replay_and_its_counts_in_three_clicks_eac
         expect(page.locator("#state .chip")).to_have_text(re.compile(r"✓\s*loaded"))
 
         # and its counts
-        assert sums(page) == [3, 3, 0, 0]
+        assert sums(page) == [4, 4, 0, 0]
         assert 1 <= clicks(page) <= 3
 
     with service.client() as client:

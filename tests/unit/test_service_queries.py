@@ -202,7 +202,10 @@ def test_a_delivery_has_a_timeline_and_can_be_cancelled_and_retried(ask, filled)
     assert ask.post(f"/v1/deliveries/{number}/cancel").json()["state"] == "cancelled"
     again = ask.post(f"/v1/deliveries/{number}/cancel")
     assert (again.status_code, again.json()["code"]) == (409, "E-STATE")
-    assert ask.post(f"/v1/deliveries/{number}/retry").json()["state"] == "queued"
+    wrong = ask.post(f"/v1/deliveries/{number}/retry", params={"profile": "lax"})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "E-USAGE")
+    again = ask.post(f"/v1/deliveries/{number}/retry", params={"profile": "b2b"}).json()
+    assert (again["state"], again["profile"]) == ("queued", "b2b")
     steps = rows_of(ask.get(f"/v1/deliveries/{number}/timeline"), "steps")
     assert {"cancel", "retry"} <= {row["step"] for row in steps}
     assert ask.post("/v1/deliveries/1/cancel").status_code == 409

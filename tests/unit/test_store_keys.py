@@ -167,6 +167,22 @@ def test_dead_deliveries_are_listed_and_retried_together(store: Store) -> None:
     assert store.retry([]) == 0
 
 
+def test_what_was_refused_is_tried_again_under_another_profile(store: Store) -> None:
+    """From then on; its way and the audit say which; an unknown one changes nothing."""
+    number = arrive(store, "a")
+    kill(store, number)
+    with pytest.raises(UsageError, match="lax"):
+        store.retry(number, profile="lax")
+    assert store.dead().height == 1
+    assert store.retry(number, profile="b2b", by="kim") == 1
+    assert store.delivery(number)["profile"].item() == "b2b"
+    step = store.timeline(number).row(-1, named=True)
+    assert (step["step"], json.loads(step["detail"])["profile"]) == ("retry", "b2b")
+    kill(store, number)
+    store.retry(number)
+    assert store.delivery(number)["profile"].item() == "b2b"
+
+
 def test_deliveries_are_listed_by_sender_and_way_in(store: Store) -> None:
     """Filters go together."""
     arrive(store, "a", sender="MDPA")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -77,6 +79,22 @@ def test_what_people_look_for_is_found_by_any_of_its_marks(store, five) -> None:
     assert (
         store.search(limit=1).select(store.deliveries().columns).equals(store.deliveries(limit=1))
     )
+
+
+def test_an_archive_counts_what_is_inside_it(store, five, put, nem12, a_day) -> None:
+    """In the list; others count as before."""
+    before = store.search()
+    texts = {f"{n}.csv": nem12(a_day(value="9", update=f"2025040201000{n}")) for n in range(2)}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in texts.items():
+            archive.writestr(name, text)
+    pipeline.load(store, [put("two.zip", packed.getvalue())])
+    found = store.search()
+    assert found.row(0, named=True)["members"] == 2
+    inside = store.deliveries(parent=found["delivery"][0])
+    assert found["days_read"][0] == inside["days_read"].sum() == 2
+    assert found[1:].equals(before)
 
 
 def test_states_over_time_add_up_to_all_that_arrived(store, five) -> None:

@@ -354,7 +354,7 @@ def retry(
             profile=profile or row.profile,
         )  # fmt: skip
         _act(conn, "retry", row, now=now, who=who, profile=profile)
-    return _noted(conn, backend, "retry", numbers, who, profile)
+    return _noted(conn, backend, "retry", numbers, who, profile=profile)
 
 
 def _must_be(conn: sa.Connection, number: int) -> Any:
@@ -396,6 +396,7 @@ def _noted(
     act: str,
     numbers: Sequence[int],
     who: str | None,
+    *,
     profile: str | None = None,
 ) -> sa.Select[Any]:
     every = sorted(set(numbers))

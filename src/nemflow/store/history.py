@@ -18,6 +18,7 @@ from nemflow.errors import NotFound
 from nemflow.store.leases import batches
 from nemflow.store.ledger import COUNTS
 from nemflow.store.tables import (
+    Big,
     day_claim,
     day_content,
     delivery,
