@@ -2,8 +2,8 @@
 
 Why: a picture that nobody can make again is soon untrue.
 Promises: each picture is what the page shows today; none is larger than 200 kB.
-Run it with ``python docs/console_pictures.py``; it needs chromium. The pictures stand in
-``docs/pictures/console-*.png``.
+Run it with ``python docs/console_pictures.py`` (or only some, ``... nmi``); it needs chromium. The
+pictures stand in ``docs/pictures/console-*.png``.
 """
 
 from __future__ import annotations
@@ -109,7 +109,10 @@ def take(url: str, numbers: dict[str, int]) -> None:
     (HERE / "pictures").mkdir(exist_ok=True)
     with sync_playwright() as api:
         browser = api.chromium.launch(executable_path=shutil.which("chromium"), args=ARGS)
+        only = sys.argv[1:]  # beginnings of names; none: all
         for name, (path, width, height, scheme) in PICTURES.items():
+            if only and not name.startswith(tuple(only)):
+                continue
             page = browser.new_page(
                 viewport={"width": width, "height": height},
                 color_scheme="dark" if scheme == "dark" else "light",
