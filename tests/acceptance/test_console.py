@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 import nemflow
 from borrowed import from_file
@@ -33,6 +35,13 @@ AXE = Path(
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     / "nemflow-tests/axe-core-4.10.3/package/axe.min.js"
 )
+#: Drops a file on the page, as a hand does.
+DROP = """([name, text]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([text], name));
+  const drop = new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
+  document.getElementById("drop").dispatchEvent(drop);
+}"""
 EVERY_PAGE = ("/", "/files", "/deliveries/1", "/deliveries/2", "/deliveries/999999")
 
 
@@ -92,13 +101,16 @@ def state_of(service, number: int) -> str:
         return client.get(f"/v1/deliveries/{number}").json()["state"]
 
 
-def test_files_chosen_in_the_browser_become_rows_in_the_store(page, service, tmp_path) -> None:
+def test_files_chosen_or_dropped_in_the_browser_become_rows_in_the_store(
+    page, service, tmp_path
+) -> None:
     """Two files, each followed to its own final state, without a reload; then the readings."""
     good, bad = tmp_path / "night.csv", tmp_path / "torn.csv"
     good.write_bytes(text_of(11))
     bad.write_bytes(b"no meter data\n")
     page.goto(at(service, "/files"))
-    page.set_input_files("#upload-files", [str(good), str(bad)])
+    page.set_input_files("#upload-files", [str(good)])
+    page.evaluate(DROP, [bad.name, bad.read_text()])
     rows = page.locator("#uploads li")
     playwright_api.expect(rows.filter(has_text="night.csv")).to_contain_text("loaded")
     playwright_api.expect(rows.filter(has_text="torn.csv")).to_contain_text("rejected")
@@ -233,6 +245,13 @@ def test_a_viewer_sees_and_cannot_act_and_other_origins_are_refused(browser, tmp
         assert asked.status_code == 401
         live = f"{guarded.url}/console/_nicegui_ws/socket.io/?EIO=4&transport=polling"
         assert httpx.get(live, cookies=jar, headers=elsewhere).status_code == 403
+        socket = f"ws{guarded.url[4:]}/console/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+        mine = {"Cookie": f"nemflow_session={cookie['value']}"}
+        with connect(socket, origin=guarded.url, additional_headers=mine) as opened:
+            assert opened.recv(10).startswith("0")
+        for origin, headers in (("http://evil.example", mine), (None, mine), (guarded.url, {})):
+            with pytest.raises(InvalidStatus):
+                connect(socket, origin=origin, additional_headers=headers)
         number, until, _ = cookie["value"].split(".")
         forged = {"nemflow_session": f"{number}.{until}.{'0' * 64}"}
         assert httpx.get(at(guarded, "/files"), cookies=forged).status_code == 303
