@@ -73,7 +73,8 @@ async def delivery(view: frame.View) -> None:
         raise NotFound(f"There is no delivery {said[:40]!r}.", hint="Find it on the page Files.")
     number, key = int(said), f"delivery {said}"
     operates = view.may("operate")
-    first: Whole = await view.shared.get(key, 2, lambda: _whole(store, number))
+    # asked anew: somebody may have come here by an act on it
+    first: Whole = await view.shared.get(key, 0, lambda: _whole(store, number))
     frame.page_title(f"Delivery {number}")
 
     def ask() -> Whole:
