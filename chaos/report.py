@@ -96,19 +96,21 @@ def page(attacks: Sequence[Attack], *, seed: int, quick: bool, versions: Mapping
     return "\n\n".join(parts) + "\n"
 
 
-def page_with(old: str, attacks: Sequence[Attack], *, seed: int, quick: bool) -> str:
+def page_with(
+    old: str, attacks: Sequence[Attack], *, seed: int, quick: bool, size: int | None = None
+) -> str:
     """The page with some attacks made again: their sections and lines anew, all others as they are.
 
     Each of them says when and with which seed it was made, for the page's head speaks of all.
     """
     head, *sections = old.rstrip("\n").split("\n\n## ")
     lines = head.split("\n")
-    short = "short" if quick else "full"
+    form = f"size {size}" if size else "short form" if quick else "full form"
     for attack in attacks:
         row = _row(attack)
         lines = [line for line in lines if not line.startswith(f"| {attack.name} |")]
         lines.append(row)  # the table ends the head
-        again = f"Made again on {date.today().isoformat()}, seed {seed}, {short} form."  # noqa: DTZ011
+        again = f"Made again on {date.today().isoformat()}, seed {seed}, {form}."  # noqa: DTZ011
         new = f"{_section(attack)}\n\n{again}".removeprefix("## ")
         found = [n for n, each in enumerate(sections) if each.split("\n", 1)[0] == attack.name]
         if found:

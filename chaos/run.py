@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.write_docs:
         if asked.only:
             old = (DOCS / "chaos.md").read_text(encoding="utf-8")
-            text = page_with(old, attacks, seed=seed, quick=asked.quick)
+            text = page_with(old, attacks, seed=seed, quick=asked.quick, size=asked.size)
         else:
             text = page(attacks, seed=seed, quick=asked.quick, versions=versions(version))
         write(DOCS / "chaos.md", text)

@@ -183,10 +183,10 @@ class Running:
             return False
         return True
 
-    def verify(self) -> list[str]:
+    def verify(self, *, deep: bool = True) -> list[str]:
         """What ``nemflow verify --drained --deep`` says is broken."""
         told = subprocess.run(
-            [*NEMFLOW, "verify", "--drained", "--deep", "--json"],
+            [*NEMFLOW, "verify", "--drained", *(["--deep"] if deep else []), "--json"],
             cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
         try:

@@ -103,6 +103,10 @@ class PrivateServer:
         """Stop it: ``immediate`` is a crash, ``fast`` ends every connection."""
         self._call("pg_ctl", "stop", "-w", "-m", how)
 
+    def pid(self) -> int:
+        """Of its first process."""
+        return int((self._data / "postmaster.pid").read_text(encoding="ascii").split()[0])
+
     def _call(self, program: str, *arguments: str) -> None:
         words = [str(self._bin / program), "-D", str(self._data), *arguments]
         # not captured: the server inherits the pipe, and would keep it open for ever

@@ -16,7 +16,7 @@ from pathlib import Path
 import pika
 import redis
 
-from chaos import service_kills, service_uploads
+from chaos import service_kills, service_large, service_outages, service_uploads
 from chaos.report import Attack
 
 REDIS = os.environ.get("NEMFLOW_TEST_REDIS", "redis://127.0.0.1:6379/13")
@@ -59,6 +59,13 @@ def _on(kind: str, attack: Callable[..., Attack], size: str) -> Callable[..., At
     return make
 
 
+def _broker(kind: str) -> Callable[..., Attack]:
+    def make(database: str, folder: Path, rng: random.Random, kills: int) -> Attack:
+        return service_outages.broker_kills(database, folder, rng, kills=kills, kind=kind)
+
+    return make
+
+
 PLANS = (
     *(
         Plan(f"service kills {kind}", 100, 4, _on(kind, service_kills.worker_kills, "kills"))
@@ -73,6 +80,19 @@ PLANS = (
         for kind in ("memory", "redis")
     ),
     *(
+        Plan(f"service broker {kind}", full, quick, _broker(kind))
+        for kind, full, quick in (("redis", 20, 3), ("rabbitmq", 5, 1))
+    ),
+    Plan(
+        "service database",
+        30,
+        6,
+        lambda _, folder, rng, n: service_outages.database_away(
+            folder, rng, seconds=n, queue=REDIS
+        ),
+    ),
+    Plan("service clocks", 120, 40, _on("redis", service_outages.wrong_clock, "files")),
+    *(
         Plan(f"service same file {kind}", 50, 12, _on(kind, service_uploads.same_file, "times"))
         for kind in ("memory", "redis")
     ),
@@ -81,6 +101,10 @@ PLANS = (
         200,
         40,
         lambda _, folder, rng, n: service_uploads.cut_off(folder, rng, times=n),
+    ),
+    *(
+        Plan(f"service large {kind}", 2000, 100, _on(kind, service_large.large_file, "megabytes"))
+        for kind in ("memory", "redis", "rabbitmq")
     ),
     Plan(
         "service full disk",

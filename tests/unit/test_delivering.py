@@ -30,7 +30,7 @@ from nemflow.pipeline.loading import new_token
 from nemflow.pipeline.receiving import Receipt, receive, sweep_spool
 from nemflow.pipeline.reporting import CSV_COLUMNS, report_of
 from nemflow.pipeline.verifying import verify
-from nemflow.store import Store, work
+from nemflow.store import Store, dispatch, work
 from nemflow.store.tables import delivery as delivery_table
 from nemflow.store.tables import delivery_step
 from nemflow.store.tables import load as load_table
@@ -498,7 +498,7 @@ def test_what_a_crash_left_between_publishing_and_settling_is_finished(
         with pytest.raises(KeyboardInterrupt):
             worked(store, spool, number)
     assert row(store, number)["state"] == "loaded"
-    assert spool.usage().files == 2
+    assert (spool.usage().files, spool.usage().kept_files) == (1, 1)
     assert clear_originals(store, spool, Delivering()) == 1
     assert clear_originals(store, spool, Delivering()) == 0
     assert row(store, number)["kept"] == "deleted"
@@ -667,6 +667,21 @@ def test_a_missing_original_is_a_fault_of_ours(store, spool, nem12, a_day):
     with pytest.raises(SpoolFault, match="not in the spool"):
         process(store, spool, receipt.delivery, token=token, how=Delivering())
     assert row(store, receipt.delivery)["lease_token"] == token
+
+
+def test_refused_files_do_not_fill_the_spool(store, tmp_path) -> None:
+    """However many are kept for good, the next upload finds room; each can be tried again."""
+    spool = Spool(tmp_path / "spool", SpoolLimits(total_bytes=100, free_bytes=1))
+    numbers = []
+    for nth in range(5):
+        receipt = send(store, spool, "bad", b"no data at all " * 5 + b"%d" % nth)
+        assert worked(store, spool, receipt.delivery).state == "rejected"
+        numbers.append(receipt.delivery)
+        spool.usage()
+    assert spool.usage().kept_files == 5
+    store.backend.transact(lambda conn: dispatch.retry(conn, store.backend, numbers[:1], "me"))
+    assert worked(store, spool, numbers[0]).state == "rejected"
+    must_hold(store, spool)
 
 
 @pytest.mark.parametrize("kind", ["text", "pieces", "zip"])

@@ -209,7 +209,7 @@ def test_a_disk_that_fills_up_while_archiving(tmp_path, small_disk) -> None:
     spool = Spool(tmp_path / "spool")
     sha256 = lay(spool, b"a" * 2_000_000)
     with pytest.raises(SpoolFull):
-        spool.archive(sha256, small_disk)
+        spool.copy(sha256, small_disk)
     assert spool.has(sha256)
     assert files_below(small_disk) == []
 
@@ -244,16 +244,39 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path) -> None:
 def test_delete_and_archive(spool, tmp_path) -> None:
     """Gone here, and whole there; doing it again is harmless, what never was is not found."""
     sha256 = lay(spool, b"done")
-    kept = spool.archive(sha256, tmp_path / "archive")
+    kept = spool.copy(sha256, tmp_path / "archive")
     assert kept.read_bytes() == b"done"
+    assert spool.delete(sha256)
     assert not spool.has(sha256)
-    assert spool.archive(sha256, tmp_path / "archive") == kept
+    assert spool.copy(sha256, tmp_path / "archive") == kept
     assert files_below(tmp_path) == [str(kept.relative_to(tmp_path))]
     with pytest.raises(NotFound):
-        spool.archive(sha256, tmp_path / "elsewhere")
+        spool.copy(sha256, tmp_path / "elsewhere")
     sha256 = lay(spool, b"done")
     assert spool.delete(sha256)
     assert not spool.delete(sha256)
+
+
+def test_what_is_set_aside_is_there_and_makes_room(tmp_path) -> None:
+    """It counts towards no limit, is found, is laid again beside itself, and is deleted whole."""
+    spool = Spool(tmp_path, SpoolLimits(total_bytes=1000, free_bytes=1))
+    sha256 = lay(spool, b"a" * 900)
+    spool.usage()
+    with pytest.raises(SpoolFull):
+        spool.check_room(200)
+    assert spool.set_aside(sha256)
+    assert not spool.set_aside(sha256), "it is there already"
+    spool.check_room(1000)
+    used = spool.usage()
+    assert (used.files, used.bytes, used.kept_files, used.kept_bytes) == (0, 0, 1, 900)
+    assert spool.has(sha256)
+    assert spool.path(sha256).read_bytes() == b"a" * 900
+    assert list(spool.originals()) == [sha256]
+    lay(spool, b"a" * 900)
+    assert spool.usage().files == 1
+    assert spool.delete(sha256)
+    assert not spool.has(sha256)
+    assert files_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 64 + "\n"])

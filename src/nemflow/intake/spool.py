@@ -8,6 +8,9 @@ Promises: an original lies at ``aa/bb/<sha256>`` whole or not at all, whatever i
 than allowed are refused as they come, not afterwards. Two senders of the same bytes share one
 original: who deletes it must know that nobody else needs it (``nemflow.store`` does).
 
+What stays for good (its delivery is refused, or not taken in whole) is set aside in ``kept/``: it
+does not count towards ``total_bytes``, for nobody would ever make room by loading it.
+
 What is being received lies in ``landing/`` under a lock; what a killed process left there is
 removed by ``tidy``. Several processes may use one spool; on several machines it is a shared folder.
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _LANDING: Final = "landing"
+_KEPT: Final = "kept"  #: below it the same ``aa/bb/<sha256>``
 _UNFINISHED: Final = ".part"
 _LOOK_BYTES: Final = 16 << 20  #: free space is looked at again after so many bytes
 _COUNT_SECONDS: Final = 60.0  #: so often the whole spool is counted again
@@ -50,7 +54,7 @@ class SpoolLimits:
     """How much the spool takes."""
 
     file_bytes: int = 256 << 20  #: one upload
-    total_bytes: int = 64 << 30  #: all originals together
+    total_bytes: int = 64 << 30  #: all originals together that wait to be loaded
     free_bytes: int = 512 << 20  #: so much of the disk is left free
 
 
@@ -70,6 +74,8 @@ class Usage:
     files: int
     bytes: int
     free_bytes: int  #: of the disk it is on
+    kept_files: int = 0  #: set aside: they count towards no limit but the disk's
+    kept_bytes: int = 0
 
 
 class Spool:
@@ -87,6 +93,7 @@ class Spool:
         self._landing = self.root / _LANDING
         self._counted_at: float | None = None
         self._files = self._bytes = 0  #: when it was counted, and what came and went here since
+        self._kept_counts = 0, 0  #: files and bytes set aside, when it was counted
         self._counting = threading.Lock()
         with _faults(self.root):
             _make_folder(self._landing)
@@ -135,9 +142,27 @@ class Spool:
         Raises:
             ValueError: it is no SHA-256 in lower-case hex.
         """
+        here, kept = self._usual(sha256), aside(self.root, sha256)
+        return kept if not here.exists() and kept.exists() else here
+
+    def _usual(self, sha256: str) -> Path:
         if _SHA256.fullmatch(sha256) is None:
             raise ValueError(f"{sha256[:80]!r} is no SHA-256.")
         return self.root / sha256[:2] / sha256[2:4] / sha256
+
+    def set_aside(self, sha256: str) -> bool:
+        """Keep an original where it does not count; False: it was not there. Raises SpoolFault."""
+        here, kept = self._usual(sha256), aside(self.root, sha256)
+        with _faults(kept):
+            if not here.exists():
+                return False
+            size = here.stat().st_size
+            _make_folder(kept.parent)
+            here.replace(kept)
+            _flush_folder(kept.parent)
+            _flush_folder(here.parent)
+        self._noted(-1, -size)
+        return True
 
     def has(self, sha256: str) -> bool:
         """Whether the original is there."""
@@ -145,26 +170,19 @@ class Spool:
 
     def delete(self, sha256: str) -> bool:
         """Remove an original; False when it was not there. Raises SpoolFault."""
-        path = self.path(sha256)
-        with _faults(path):
-            try:
-                size = path.stat().st_size
-                path.unlink()
-            except FileNotFoundError:
-                return False
-            _flush_folder(path.parent)
-        self._noted(-1, -size)
-        return True
-
-    def archive(self, sha256: str, to: str | Path) -> Path:
-        """Move an original to ``to/aa/bb/<sha256>``, also on another disk; returns where it is.
-
-        Killed at any moment it is in one place whole, or in both. Doing it again is harmless.
-        Raises like ``copy``.
-        """
-        target = self.copy(sha256, to)
-        self.delete(sha256)
-        return target
+        gone = False
+        for path in (self._usual(sha256), aside(self.root, sha256)):
+            with _faults(path):
+                try:
+                    size = path.stat().st_size
+                    path.unlink()
+                except FileNotFoundError:
+                    continue
+                _flush_folder(path.parent)
+            if path == self._usual(sha256):
+                self._noted(-1, -size)
+            gone = True
+        return gone
 
     def copy(self, sha256: str, to: str | Path) -> Path:
         """Have an original at ``to/aa/bb/<sha256>`` too, on the disk; returns where that is.
@@ -197,18 +215,18 @@ class Spool:
         return target
 
     def usage(self, *, max_age: float = 0.0) -> Usage:
-        """How much lies here, counted file by file: seconds, when it is a hundred thousand.
-
-        ``max_age``: so many seconds old a count may be.
-        """
+        """How much lies here, counted file by file (slow), or up to ``max_age`` seconds ago."""
         at = self._counted_at
         if at is not None and time.monotonic() - at < max_age:
-            return Usage(self._files, self._bytes, self._free())
-        files = total = 0
-        for _, size, _ in self._each():
+            return Usage(self._files, self._bytes, self._free(), *self._kept_counts)
+        files = total = kept = kept_bytes = 0
+        for _, size, _ in self._each(self.root):
             files, total = files + 1, total + size
+        for _, size, _ in self._each(self.root / _KEPT):
+            kept, kept_bytes = kept + 1, kept_bytes + size
         self._files, self._bytes, self._counted_at = files, total, time.monotonic()
-        return Usage(files, total, self._free())
+        self._kept_counts = kept, kept_bytes
+        return Usage(files, total, self._free(), kept, kept_bytes)
 
     def _count_now_and_then(self) -> None:
         """Have it counted in another thread when that was long ago; nobody waits for it."""
@@ -234,9 +252,10 @@ class Spool:
     def originals(self, *, older_than: float = 0.0) -> Iterator[str]:
         """The SHA-256 of every original that has lain here for so many seconds."""
         latest = time.time() - older_than
-        for sha256, _, at in self._each():
-            if at <= latest:
-                yield sha256
+        for root in (self.root, self.root / _KEPT):
+            for sha256, _, at in self._each(root):
+                if at <= latest:
+                    yield sha256
 
     def tidy(self) -> int:
         """Remove what killed processes left of uploads; returns how many.
@@ -256,9 +275,9 @@ class Spool:
                     continue
         return gone
 
-    def _each(self) -> Iterator[tuple[str, int, float]]:
-        """SHA-256, size and time of every original."""
-        for folder in self._inner_folders():
+    def _each(self, root: Path) -> Iterator[tuple[str, int, float]]:
+        """SHA-256, size and time of every original below ``root``."""
+        for folder in self._inner_folders(root):
             with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
                 for entry in entries:
                     with contextlib.suppress(FileNotFoundError):
@@ -266,9 +285,11 @@ class Spool:
                             about = entry.stat()
                             yield entry.name, about.st_size, about.st_mtime
 
-    def _inner_folders(self) -> Iterator[str]:
+    def _inner_folders(self, root: Path) -> Iterator[str]:
         """Every ``aa/bb``."""
-        with os.scandir(self.root) as outer:
+        if root != self.root and not root.exists():
+            return
+        with os.scandir(root) as outer:
             first = [each.path for each in outer if len(each.name) == 2 and each.is_dir()]
         for path in first:
             with os.scandir(path) as inner:
@@ -345,7 +366,7 @@ class Landing:
             SpoolFull: no room for the folder it goes to.
             SpoolFault: the disk does not do it.
         """
-        spooled = Spooled(self.sha256, self.size, self._spool.path(self.sha256))
+        spooled = Spooled(self.sha256, self.size, self._spool._usual(self.sha256))
         target = spooled.path
         self.sync()
         with _faults(target):
@@ -395,6 +416,11 @@ class Landing:
         trace: TracebackType | None,
     ) -> None:
         self.discard()
+
+
+def aside(root: Path, sha256: str) -> Path:
+    """Where an original that is kept for good lies."""
+    return root / _KEPT / sha256[:2] / sha256[2:4] / sha256
 
 
 def too_large(most: int) -> TooLarge:

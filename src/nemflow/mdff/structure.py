@@ -191,7 +191,9 @@ def check_order(
         found.run(
             known.filter(last.fill_null(value=True)),
             [Check("F006", kind != 900, "RecordIndicator", _INDICATOR,
-                   "the file ends without a 900 record; it may be cut off")],
+                   "the file ends without a 900 record; it may be cut off"),
+             Check("F011", kind == 100, "RecordIndicator", _INDICATOR,
+                   "the file ends after this 100: no data")],
         )  # fmt: skip
 
 

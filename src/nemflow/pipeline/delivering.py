@@ -152,10 +152,7 @@ def process(
         outcome = way.load(spool, beat, hook)
     except (DataError, UsageError) as error:  # another attempt would end the same way
         if out_of_reach(error):
-            raise SpoolFault(
-                f"The original of delivery {delivery} cannot be read: {error}",
-                hint="Is the spool's disk there?",
-            ) from error
+            raise SpoolFault(f"The original of delivery {delivery}: {error}") from error
         state = "rejected" if isinstance(error, DataError) else "dead"
         way.give_up(state, error)
         outcome, reason = LoadSummary(()), error.code
@@ -413,10 +410,8 @@ class _Way:
             if not stays and archived and how.archive is not None:
                 spool.copy(row.sha256, how.archive)
             detail.update(outcome=state, original=row.kept if stays else kept)
-        if stays:
-            self._transact(lambda _: True)
-        else:
-            self._transact(functools.partial(self._remove, spool, state, kept))
+        removed = functools.partial(self._remove, spool, state, kept)
+        self._transact(functools.partial(self._keep, spool) if stays else removed)
 
     def forget(self, spool: Spool, state: str) -> None:
         """Say that the original is gone, which it is."""
@@ -437,6 +432,14 @@ class _Way:
         )
         if written:
             detail["acknowledgements"] = [path.name for path in written[:100]]
+
+    def _keep(self, spool: Spool, conn: sa.Connection) -> bool:
+        """Set the original aside: it stays, and must not hold up what comes after it."""
+        row = self._row
+        self._store.backend.guard(conn, [row.sha256])
+        if not dispatch.still_needed(conn, row.sha256, besides=row.id, by=dispatch.OPEN):
+            spool.set_aside(row.sha256)
+        return True
 
     def _remove(self, spool: Spool, state: str, kept: str, conn: sa.Connection) -> bool:
         """Remove the original unless somebody else needs it; nobody receives it meanwhile."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from nemflow.intake.spool import aside
 from nemflow.store import accepted, invariants
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def _fault(original: accepted.Original, folder: Path, *, deep: bool) -> str:
     """What is wrong with an original; empty: nothing."""
     sha256 = original.sha256
     path = folder / sha256[:2] / sha256[2:4] / sha256
+    if original.kept == "spooled" and not path.exists():
+        path = aside(folder, sha256)
     try:
         size = path.stat().st_size
         if original.size is not None and size != original.size:

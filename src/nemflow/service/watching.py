@@ -173,6 +173,7 @@ def of_service(context: Context) -> Callable[[], dict[str, Values]]:
                 used = context.intake.spool.usage(max_age=10)
                 found["nemflow_spool_files"] = [((), used.files)]
                 found["nemflow_spool_bytes"] = [((), used.bytes)]
+                found["nemflow_spool_kept_bytes"] = [((), used.kept_bytes)]
                 found["nemflow_spool_free_bytes"] = [((), used.free_bytes)]
         for name, _, _, values in health.counters(context):
             found[f"nemflow_{name}"] = [

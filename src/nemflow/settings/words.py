@@ -69,7 +69,7 @@ _SERVICE_WORDS: Final = {
 }
 _SPOOL_WORDS: Final = {
     "file_bytes": "How large one upload may be, as sent.",
-    "total_bytes": "How large all originals in the spool may be together.",
+    "total_bytes": "How large all originals that wait in the spool may be together.",
     "free_bytes": "How much of the spool's disk is left free.",
 }
 _WORKER_WORDS: Final = {

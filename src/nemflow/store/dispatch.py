@@ -36,6 +36,9 @@ _SHORTEST = 10.0  #: and over so long at least
 _SPOOLED = delivery.c.kept == sa.literal_column("'spooled'")
 #: The original of such a delivery is of no more use.
 _DONE_WITH = ("loaded", "duplicate")
+#: Nobody is done with it.
+OPEN = (*work.WAITING, *work.WORKING)
+_NOT_DONE = (*OPEN, *(state for state in work.FINAL if state not in _DONE_WITH))
 _RETRIED = ("dead", "rejected", "cancelled")
 
 
@@ -236,15 +239,17 @@ def leftovers(conn: sa.Connection, limit: int = 1000) -> list[tuple[int, str]]:
     return [(row.id, row.sha256) for row in rows]
 
 
-def still_needed(conn: sa.Connection, sha256: str, *, besides: int) -> bool:
-    """Whether another delivery of the same bytes needs the original in the spool."""
+def still_needed(
+    conn: sa.Connection, sha256: str, *, besides: int, by: Sequence[str] = _NOT_DONE
+) -> bool:
+    """Whether another delivery of the same bytes, in one of these states, needs the original."""
     columns = delivery.c
     question = sa.select(columns.id).where(
         columns.sha256 == sha256,
         _SPOOLED,
         columns.parent.is_(None),
         columns.id != besides,
-        columns.state.not_in(_DONE_WITH),
+        columns.state.in_(by),
     )
     return conn.execute(question.limit(1)).first() is not None
 

@@ -126,6 +126,7 @@ ASKED: Final[Mapping[str, Meaning]] = {
     "nemflow_pool_size": _g("How many connections the pool keeps.", "pool"),
     "nemflow_spool_files": _g("Originals in the spool."),
     "nemflow_spool_bytes": _g("Their bytes."),
+    "nemflow_spool_kept_bytes": _g("Bytes of originals kept for good: refused or partly loaded."),
     "nemflow_spool_free_bytes": _g("Free bytes of its disk."),
     "nemflow_rate_refused_total": _c("Requests refused because their key asked too often."),
     "nemflow_rate_uncounted_total": _c("Requests let through because Redis did not count them."),

@@ -360,6 +360,8 @@ class SqliteBackend:
                 assert raw is not None  # noqa: S101 - for the type checker
                 conn.rollback()
                 raw.execute("PRAGMA busy_timeout = 200")
+                # Most of it while others write; emptying it keeps writers waiting.
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 raw.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
         except (sa.exc.DBAPIError, sqlite3.Error):
