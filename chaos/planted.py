@@ -50,6 +50,7 @@ class Plant:
 
 _CONTRACT = "tests/unit/test_store_contract.py"
 _CHAOS = "tests/integration/test_chaos.py"
+_DELIVERING = "tests/unit/test_delivering.py"
 
 #: A commit number drawn, and committed, before the transaction that will carry it begins.
 _EARLY = """    def _early(self):
@@ -118,6 +119,37 @@ PLANTS = (
             ),
         ),
         ("tests/unit/test_pipeline_load.py", _CHAOS, "-k", "pipeline_load or never"),
+    ),
+    Plant(
+        "the answer goes out before the bytes are kept",
+        "an upload is written to the ledger, and its original is not laid under its name",
+        (Change("pipeline/receiving.py", "        landing.keep()\n", "        pass\n"),),
+        (_DELIVERING, "-k", "received_it_is or same_bytes_at"),
+    ),
+    Plant(
+        "who lost a delivery goes on",
+        "the guard of a worker's transactions no longer asks whose the delivery is",
+        (
+            Change(
+                "store/work.py",
+                "    if row is None or row.lease_token != token:\n        raise StoreTaken(",
+                "    if row is None:\n        raise StoreTaken(",
+            ),
+            Change("store/leases.py", "if held != 1:", "if held > 1:"),
+        ),
+        (_DELIVERING, "-k", "lost_the_lease or taken_away or take_it_from"),
+    ),
+    Plant(
+        "what the broker forgot is not told again",
+        "a delivery that was told once is never due again",
+        (
+            Change(
+                "store/dispatch.py",
+                "            sa.or_(waits.c.sent_at.is_(None), waits.c.sent_at < cutoff),\n",
+                "            waits.c.sent_at.is_(None),\n",
+            ),
+        ),
+        ("tests/unit/test_worker.py", "-k", "forgot_everything or died_with"),
     ),
 )
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,9 @@ def test_what_died_with_a_queue_in_memory_is_told_to_the_next_one_at_once(
     """A service that was killed and is started again does not wait until it counts as forgotten."""
     given(store, spool, generate(days=1))
     assert Reconciler(store, spool, open_queue(), Delivering()).send_due() == 1
+    a_moment_ago = store.backend.look(store.backend.now) - timedelta(seconds=5)
+    with store.backend.writing() as conn:
+        conn.execute(sa.update(delivery).values(sent_at=a_moment_ago))
     reconciler = Reconciler(store, spool, open_queue(), Delivering())
     assert reconciler.send_due() == 1
     assert reconciler.send_due() == 0, "it is in the queue"

@@ -44,6 +44,7 @@ FORGOTTEN_SECONDS: Final = 10.0
 #: And after so long when some do: most of what was told is still there.
 RESEND_SECONDS: Final = 300.0
 _AT_ONCE = 1000
+_START_SECONDS = 1.0  #: no service starts sooner after the end of the one before
 _SWEEP_SECONDS = 3600.0  #: the whole spool is looked through
 
 
@@ -106,7 +107,7 @@ class Reconciler:
             empty = not any(self._queue.depth().values())
             after = FORGOTTEN_SECONDS if empty else RESEND_SECONDS
             if not self._queue.lasting:  # what was told before we began died with that process
-                after = min(after, time.monotonic() - self._began)
+                after = min(after, time.monotonic() - self._began + _START_SECONDS)
             found = dispatch.due_now(
                 self._store.backend,
                 limit=_AT_ONCE,
