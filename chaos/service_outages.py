@@ -187,6 +187,8 @@ def wrong_clock(
         sent_under(service, mix, 6.0, lambda _: None, attack)
         most = _most_attempts(service)
     attack.counts = {"most attempts of one file": most, "clock ahead (s)": seen, **attack.counts}
+    if any(each.name.startswith("clock") for each in service.ended):
+        attack.skipped = "libfaketime makes time.sleep fail here, so workers end: nothing is shown"
     if most > 1:
         attack.wrong.append(f"a file took {most} attempts")
     if not 80 < seen < 100:
