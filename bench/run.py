@@ -9,7 +9,8 @@ by side, so that other load on the machine hits all alike; ratios are taken betw
 same run. The peers live in an environment of their own with a Python of 3.12 or newer; without
 one, nemflow is measured alone.
 
-The service is measured by ``--only service`` (service.py, service_report.py).
+The service is measured by ``--only service`` (service.py, service_report.py), its console in a
+browser by ``--only console`` (console.py).
 
 Next: shapes.py makes the files, ours.py, postgres.py and peers.py hold what is timed, report.py
 judges.
@@ -384,7 +385,8 @@ def main() -> int:
     options.add_argument(
         "--only",
         metavar="WORD",
-        help="only kinds of work that contain WORD; service: the service, about 15 minutes",
+        help="only kinds of work that contain WORD; service: the service, about 15 minutes; "
+        "console: its pages in a browser, about 5 minutes",
     )
     options.add_argument("--json", action="store_true", help="print the result as JSON")
     options.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md anew")
@@ -392,6 +394,11 @@ def main() -> int:
 
     if given.only == "service":
         return measure_service(given)
+    if given.only == "console":
+        words = ["--files", "2000", "--days", "40000", "--times", "2"] if given.quick else []
+        return subprocess.run(
+            [sys.executable, str(HERE / "console.py"), *words], check=False
+        ).returncode
     started = time.perf_counter()
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     OUT.mkdir(exist_ok=True)

@@ -22,7 +22,7 @@ from nemflow.console import frame, leafing, parts
 from nemflow.console.files import name_of
 from nemflow.console.parts import Html
 
-_MOST: Final = 500
+_MOST: Final = 200
 _REASON: Final = 200  #: as long as the API lets a reason be
 
 

@@ -227,19 +227,21 @@ async def live(
             depends on.
         seconds: how old an answer may be, and how often it is renewed.
         ask: asks the store; runs in a thread.
-        shown: makes HTML of the answer.
+        shown: makes HTML of the answer; runs in a thread too, for a long list takes its time.
 
     Raises:
         NemflowError: the first answer could not be had.
     """
-    element = show(shown(await view.shared.get(key, seconds, ask)))
+    answer = await view.shared.get(key, seconds, ask)
+    element = show(await asyncio.to_thread(shown, answer))
     renewed = seconds
 
     async def renew() -> None:
         if view.ended.is_set():
             return
         try:
-            content = shown(await view.shared.get(key, renewed, ask))
+            answer = await view.shared.get(key, renewed, ask)
+            content = await asyncio.to_thread(shown, answer)
         except NemflowError as error:
             content = alert("bad", error.message, error.hint)
         if content != element.content:
