@@ -94,6 +94,7 @@ def run(
     app = create(context)
     if mount is not None:
         mount(app)
+    _routes_made(app)
     server = _Server(
         uvicorn.Config(
             app,
@@ -147,6 +148,13 @@ def run(
             f"The {died[0]} has ended by itself; the service has stopped.",
             hint="Its log says why; nothing that was accepted is lost.",
         )
+
+
+def _routes_made(app: FastAPI) -> None:
+    """Have what routes need made before the first request, which else holds up the event loop."""
+    nowhere = {"type": "http", "method": "GET", "path": "/-", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(nowhere)
 
 
 class _Server(uvicorn.Server):
