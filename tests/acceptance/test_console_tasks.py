@@ -1,4 +1,6 @@
-"""A night's 200 files, one of them wrong: what the person on call does about it, in clicks.
+"""A night's files, one of them wrong: what the person on call does about it, in clicks.
+
+60 files; NEMFLOW_TEST_NIGHT=200 makes it a long night.
 
 The simulator sends a mix of good, broken, corrected and repeated files, zips and messages, and in
 their midst one that was sent under the wrong rule profile and has a faulty day besides. Clicks are
@@ -24,7 +26,7 @@ from nemflow.simulating.traffic import Mix
 browsing = from_file(Path(__file__).with_name("test_console.py"))
 process = browsing.process
 expect = browsing.playwright_api.expect
-FILES = int(os.environ.get("NEMFLOW_TEST_NIGHT", "200"))
+FILES = int(os.environ.get("NEMFLOW_TEST_NIGHT", "60"))
 NIGHT: dict[str, Any] = {
     "files": FILES // 2, "nmis": 1, "days": 1, "intervals": (30,), "corrections": 0.15,
     "broken": 0.08, "duplicates": 0.08, "zipped": 0.06, "asexml": 0.04,
@@ -89,7 +91,7 @@ def page():
 def test_why_it_failed_its_profile_its_replay_and_its_counts_in_three_clicks_each(
     night, page
 ) -> None:
-    """Among 200 files: found, told why, read under the right profile, mended, balanced."""
+    """Among a night's files: found, told why, read under the right profile, mended, balanced."""
     service, number = night
     page.goto(browsing.at(service, "/"))
 

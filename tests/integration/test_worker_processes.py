@@ -138,6 +138,7 @@ def a_file(seed: int) -> bytes:
     return generate(days=40, nmis=4, seed=seed)
 
 
+@pytest.mark.parametrize("place", ["rabbitmq"], indirect=True)  # Redis: make chaos
 def test_killed_workers_and_a_flushed_broker_lose_nothing(place: Place) -> None:
     """Each of 30 files ends loaded, once, though workers are killed and the broker forgets."""
     seed = int(os.environ.get("NEMFLOW_TEST_SEED", random.randrange(10**6)))  # noqa: S311

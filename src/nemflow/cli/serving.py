@@ -28,6 +28,7 @@ from nemflow.errors import MissingExtra, StoreAway, UsageError
 if TYPE_CHECKING:
     from nemflow.events import Hook
     from nemflow.intake.spool import Spool
+    from nemflow.jobs.breaker import Breaker
     from nemflow.jobs.side import Side
     from nemflow.service.context import Context
     from nemflow.service.intake import Intake
@@ -182,6 +183,7 @@ def _wired(
         features=frozenset(each.name for each in FEATURES if chosen.on(each.name)),
     )
     watched.metrics.ask(of_process({"requests": store, "work": patient}, dict))
+    parts.append(_pulse(store, context.breakers["store"]))
     parts.append(_noticing(patient, noticed | context.ready, how.outbox))
     context.hook_key, context.hook_hosts = (
         chosen.text("webhooks.key"),
@@ -226,6 +228,15 @@ def _ways_in(
         first = (lambda *_: True) if side is None else side.first
         sweeper = Sweeper(store, name, cron, work, first=first)
         yield Part("sweep", sweeper.run, sweeper.stop)
+
+
+def _pulse(store: Store, breaker: Breaker) -> Part:
+    """What asks the store whether it still answers."""
+    from nemflow.service.pulse import Pulse
+    from nemflow.service.server import Part
+
+    pulse = Pulse(store.seq_at, breaker)
+    return Part("pulse", pulse.run, pulse.stop)
 
 
 def _noticing(store: Store, checks: Mapping[str, Callable[[], None]], outbox: Path | None) -> Part:

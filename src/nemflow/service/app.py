@@ -10,8 +10,10 @@ running service.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -37,6 +39,11 @@ from nemflow.service.asking import Asking
 from nemflow.service.bodies import Refusal
 from nemflow.service.context import Context
 
+if TYPE_CHECKING:
+    from nemflow.jobs.breaker import Breaker
+
+_log = logging.getLogger("nemflow.service")
+_LOOK_SECONDS = 0.5  #: so often a request that waits looks whether the store is away
 _ABOUT = """NEM12 and NEM13 files in, versioned interval data out.
 
 Send `Authorization: Bearer <key>` unless the service runs on loopback without keys. Times are
@@ -95,6 +102,7 @@ class _StoreAway:
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self._app = app
         self._context = context
+        self._left: set[asyncio.Future[None]] = set()  #: given up, and not over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or go on and learn from the answer."""
@@ -116,7 +124,47 @@ class _StoreAway:
                     breaker.worked()
             await send(message)
 
-        await self._app(scope, receive, heard)
+        await self._unless_away(scope, receive, heard, send, breaker)
+
+    async def _unless_away(
+        self, scope: Scope, receive: Receive, heard: Send, send: Send, breaker: Breaker
+    ) -> None:
+        """Answer, unless the store falls silent meanwhile: nobody waits for it as long as it likes.
+
+        What was asked goes on in its thread; an upload that is taken in after all is the same when
+        it is sent again.
+        """
+        begun = refused = False
+
+        async def said(message: Message) -> None:
+            nonlocal begun
+            if not refused:
+                begun = True
+                await heard(message)
+
+        answering = asyncio.ensure_future(self._app(scope, receive, said))
+        try:
+            while not answering.done():
+                await asyncio.wait({answering}, timeout=_LOOK_SECONDS)
+                if not answering.done() and not begun and breaker.open and breaker.retry_after > 0:
+                    refused = True
+                    self._left.add(answering)
+                    answering.add_done_callback(self._ended)
+                    away = StoreAway(
+                        "The store does not answer.", hint="Send it again after Retry-After."
+                    )
+                    told = problems.answer(away, retry_after=breaker.retry_after)
+                    await Refusal(told)(scope, receive, send)
+                    return
+        except asyncio.CancelledError:
+            answering.cancel()
+            raise
+        await answering
+
+    def _ended(self, answering: asyncio.Future[None]) -> None:
+        self._left.discard(answering)
+        if not answering.cancelled() and answering.exception() is not None:
+            _log.info("A request that was given up ended with %r.", answering.exception())
 
 
 class _NoZeroBytes:
