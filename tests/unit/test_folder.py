@@ -297,6 +297,17 @@ def test_a_sweep_takes_what_is_new_and_leaves_it_where_it_lies(store, tmp_path) 
         sweep(store, spool, root / "nowhere")
 
 
+def test_a_file_of_a_disk_whose_clock_is_ahead_is_swept(store, tmp_path) -> None:
+    """It is not taken for one that was written a moment ago, for ever."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    (root / "a.csv").write_bytes(nemflow.generate(days=1))
+    spool = Spool(tmp_path / "spool", SpoolLimits(free_bytes=1))
+    assert sweep(store, spool, root, settle_seconds=60).young == 1
+    os.utime(root / "a.csv", (4e9, 4e9))
+    assert sweep(store, spool, root, settle_seconds=60).taken == 1
+
+
 def test_a_sweep_that_is_held_takes_the_rest_next_time(store, tmp_path) -> None:
     """A full backlog: what is left is counted, with the reason."""
     root = tmp_path / "archive"

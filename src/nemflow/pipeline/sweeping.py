@@ -94,7 +94,8 @@ def sweep(
                 done.known += 1
                 continue
             tell(done)
-            if time.time() - file.mark.modified / 1e9 < settle_seconds:
+            # A time in the future is a wrong clock's, not a moment ago: it would be young for ever.
+            if 0 <= time.time() - file.mark.modified / 1e9 < settle_seconds:
                 done.young += 1
                 continue
             if done.held is None:
