@@ -35,7 +35,8 @@ def test_whatever_is_asked_the_answer_is_documented_and_never_a_fault_of_ours(tm
                 "--exclude-path", "/v1/events",  # never ends
                 "--exclude-path-regex", "^/v1/keys",  # the first key would lock the others out
                 "--phases", "examples,coverage,fuzzing",
-                "--max-examples", "12", "--max-time", str(SECONDS), "--workers", "2",
+                "--max-examples", "12", "--max-time", str(SECONDS),
+                "--workers", "1",  # with more, CPython 3.11 mixes up what their threads parse
                 "--request-timeout", "10", "--no-color", "--suppress-health-check", "all",
                 "--generation-database", "none",
             ],
