@@ -55,8 +55,9 @@ def test_every_key_is_one_of_the_list_and_expires(server, side) -> None:
     side.tell_progress(7, {"percent": 40})
     side.keep("abc", b"answer")
     side.keep("large", b"x" * (rediskeys.LOOKUP_BYTES + 1))
-    assert side.first("hourly", "2025-03-01T01")
-    assert not side.first("hourly", "2025-03-01T01")
+    assert not side.begun("hourly", "2025-03-01T01")
+    side.note_begun("hourly", "2025-03-01T01")
+    assert side.begun("hourly", "2025-03-01T01")
     rate = rate_of("5/minute")
     assert rate is not None
     RateLimit(rate, side).check("billing")

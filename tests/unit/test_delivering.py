@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from nemflow.errors import SpoolFault, StoreTaken, TooLarge, UsageError
 from nemflow.intake.spool import Spool, SpoolLimits
 from nemflow.mdff.generate_message import generate_message
-from nemflow.pipeline import load, reconcile, undo
+from nemflow.pipeline import inspecting, load, receiving, reconcile, undo
 from nemflow.pipeline import unpack as unpack_module
 from nemflow.pipeline import work as loading_work
 from nemflow.pipeline.delivering import Delivering, Settled, clear_originals, process
@@ -30,7 +30,7 @@ from nemflow.pipeline.loading import new_token
 from nemflow.pipeline.receiving import Receipt, receive, sweep_spool
 from nemflow.pipeline.reporting import CSV_COLUMNS, report_of
 from nemflow.pipeline.verifying import verify
-from nemflow.store import Store, dispatch, work
+from nemflow.store import Store, dispatch, resumed, work
 from nemflow.store.tables import delivery as delivery_table
 from nemflow.store.tables import delivery_step
 from nemflow.store.tables import load as load_table
@@ -162,6 +162,33 @@ def test_sweeping_leaves_what_is_known(store, spool):
     assert spool.has(receipt.sha256)
 
 
+def test_sweeping_writes_only_for_what_no_delivery_names(store, spool, monkeypatch):
+    """The thousands that stay are asked about together, so nobody waits behind them."""
+    monkeypatch.setattr(receiving, "AT_ONCE", 2)
+    known = [send(store, spool, f"{n}.csv", b"known %d" % n).sha256 for n in range(5)]
+    with spool.landing() as landing:
+        landing.write(b"nobody was answered for these")
+        landing.keep()
+    written, transact = [], store.backend.transact
+
+    def counted(*given, **named):
+        written.append(1)
+        return transact(*given, **named)
+
+    monkeypatch.setattr(store.backend, "transact", counted)
+    assert sweep_spool(store, spool, older_than=-1) == 1
+    assert len(written) == 1
+    assert all(spool.has(sha256) for sha256 in known)
+
+
+def test_an_original_whose_delivery_came_meanwhile_is_not_swept(store, spool, monkeypatch):
+    """What the look did not see yet is seen under the guard."""
+    receipt = send(store, spool, "a.csv", b"data")
+    monkeypatch.setattr(resumed, "spooled", lambda conn, hashes: set())
+    assert sweep_spool(store, spool, older_than=-1) == 0
+    assert spool.has(receipt.sha256)
+
+
 def test_loaded_bytes_come_again_as_a_duplicate_at_once(store, spool, nem12, a_day):
     """Not kept, not loaded; after an undo they are received again."""
     data = nem12(a_day())
@@ -202,6 +229,21 @@ def test_an_idempotency_key_is_answered_once(store, spool):
     with pytest.raises(UsageError, match="other bytes"):
         send(store, spool, "a.csv", b"more", api_key="k", idempotency_key="1")
     assert store.deliveries().height == 2
+
+
+def test_a_real_upload_is_not_answered_with_the_dry_run_of_its_key(store, spool, nem12, a_day):
+    """A key that is fixed per file: tried out, then sent; each is its own, and each is repeated."""
+    data = nem12(a_day())
+    dry = send(store, spool, "a.csv", data, idempotency_key="a", dry_run=True)
+    worked(store, spool, dry.delivery)
+    real = send(store, spool, "a.csv", data, idempotency_key="a")
+    assert (real.state, real.repeated) == ("received", False)
+    assert worked(store, spool, real.delivery).state == "loaded"
+    assert store.readings(NMI).height == 48
+    tried_again = send(store, spool, "a.csv", data, idempotency_key="a", dry_run=True)
+    assert (tried_again.delivery, tried_again.repeated) == (dry.delivery, True)
+    sent_again = send(store, spool, "a.csv", data, idempotency_key="a")
+    assert (sent_again.delivery, sent_again.repeated) == (real.delivery, True)
 
 
 def test_the_same_bytes_at_the_same_moment(store, spool, nem12, a_day):
@@ -364,6 +406,23 @@ def test_what_is_in_it_is_known_before_it_is_loaded(  # noqa: PLR0917 - fixtures
     assert (found["senders"], found["receivers"]) == (["MDPA", "MDPB"], ["RETAILER"])
     assert found["not_checked"] == ["F008", "N002"]
     assert not found["partial"]
+
+
+def test_what_is_kept_of_an_inspection_is_bounded(tmp_path):
+    """A text of nothing but different words fills no memory; that there were more is said."""
+    path = tmp_path / "a.csv"
+    words = range(5000)
+    path.write_text(
+        "".join(f"100,V{n},1,S{n},R{n}\n200,N{n},,,X{n},,,,{n}\n" for n in words), encoding="ascii"
+    )
+    found = inspecting.inspect(path, "a.csv")
+    for kept in (found.versions, found.senders, found.receivers, found.suffixes):
+        assert len(kept) == 1000
+    assert len(found.interval_minutes) == 1000
+    assert len(found.nmis) == 5000
+    assert found.partial
+    path.write_text("100,NEM12,1,A,B\n200,N1,,,E1,,,,30\n" * 5000, encoding="ascii")
+    assert not inspecting.inspect(path, "a.csv").partial
 
 
 def test_the_timeline_has_each_step(store, spool, nem12, a_day):

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 
 import nemflow
 from nemflow import failpoints
-from nemflow.errors import SpoolFault, UsageError
+from nemflow.errors import SpoolFault, StoreAway, UsageError
+from nemflow.intake import folder
 from nemflow.intake.folder import FolderPace, Inbox
 from nemflow.intake.spool import Spool, SpoolLimits
 from nemflow.jobs.sweeper import Sweeper, checked, latest
+from nemflow.pipeline import collecting, sweeping, undo
 from nemflow.pipeline.collecting import Collector, Wishes
 from nemflow.pipeline.delivering import Delivering, process
+from nemflow.pipeline.receiving import receive
 from nemflow.pipeline.sweeping import sweep, sweep_away
 from nemflow.store import open_store, work
 from nemflow.store.tables import MARKET_OFFSET
@@ -134,6 +137,27 @@ def test_every_file_has_its_turn_and_no_more_are_watched_than_allowed(
             inbox.move(each.path, "done", None, each.name)
         clock.now += 1
     assert sorted(seen) == sorted(f"{n}.csv" for n in range(len(sizes)))
+
+
+def test_many_files_that_cannot_be_read_hold_nobody_back(drop) -> None:
+    """What was put off leaves its place to the others, and has its turn again."""
+    clock = Clock()
+    inbox = Inbox(drop, FolderPace(settle_seconds=1, files=2), clock=clock)
+    for name in ("a", "b", "c", "d", "e"):  # found before the good one, or not
+        (drop / f"{name}.bad").write_bytes(b"x")
+    (drop / "z.csv").write_bytes(b"good")
+    tried: list[str] = []
+    for _ in range(8):
+        for each in inbox.look()[0]:
+            tried.append(each.name)
+            if each.name.endswith(".bad"):
+                inbox.later(each.path, 60)
+            else:
+                inbox.move(each.path, "done", None, each.name)
+        clock.now += 1
+    assert sorted(tried) == ["a.bad", "b.bad", "c.bad", "d.bad", "e.bad", "z.csv"]
+    clock.now += 60
+    assert len(inbox.look()[0]) == 5
 
 
 def test_nothing_is_overwritten_wherever_it_goes(drop) -> None:
@@ -256,6 +280,182 @@ def test_a_writer_that_went_on_after_its_file_was_taken_loses_nothing(store, dro
     assert set(store.deliveries()["state"]) >= {"loaded"}
 
 
+def test_a_writer_that_had_set_the_full_size_first_loses_nothing(store, drop) -> None:
+    """As copies over SMB do, which set an old time at their end: only the bytes tell."""
+    whole = nemflow.generate(days=1)
+    taker = Taker(store, drop)
+    with (drop / "a.csv").open("wb") as writer:
+        writer.truncate(len(whole))
+        writer.write(whole[:100])
+        writer.flush()
+        taker.settled()
+        writer.write(whole[100:])
+    os.utime(next((drop / "taken").iterdir()), (1e9, 1e9))
+    taker.work()
+    taker.collector.round()
+    assert files_in(drop) == {"a.csv"}
+    taker.clock.now += 3
+    assert taker.collector.round().taken == 1
+    taker.work()
+    taker.collector.round()
+    assert store.deliveries().sort("delivery")["state"].to_list() == ["rejected", "loaded"]
+    assert files_in(drop) == {"done/000002-a.csv"}
+
+
+@pytest.mark.parametrize("way_out", ["undo", "reject"])
+def test_a_file_moved_back_into_the_folder_is_a_new_delivery(store, drop, way_out) -> None:
+    """Out of ``done`` after an undo, out of ``rejected`` after the cause was mended."""
+    (drop / "a.csv").write_bytes(nemflow.generate(days=1))
+    taker = Taker(store, drop)
+    taker.settled()
+    if way_out == "undo":
+        taker.work()
+        undo(store, 1)
+    else:
+        store.cancel(1)
+    taker.collector.round()
+    place = "done" if way_out == "undo" else "rejected"
+    (drop / place / "000001-a.csv").rename(drop / "a.csv")
+    assert taker.settled().taken == 1
+    taker.work()
+    taker.collector.round()
+    assert store.deliveries().sort("delivery")["state"].to_list()[1:] == ["loaded"]
+    assert "done/000002-a.csv" in files_in(drop)
+
+
+def test_a_sender_s_folder_whose_name_is_no_utf8_is_a_sender_s_like_any_other(store, drop) -> None:
+    """Its files are taken, and refused, under the name as it can be shown; by a sweep too."""
+    latin = Path(os.fsdecode(os.fsencode(drop) + b"/\xdcber"))
+    latin.mkdir()
+    (latin / "a.csv").write_bytes(nemflow.generate(days=1))
+    (latin / "link.csv").symlink_to(latin / "a.csv")
+    (drop / "b.csv").write_bytes(nemflow.generate(days=1, seed=2))
+    swept = sweep(
+        store, Spool(drop.parent / "other", SpoolLimits(free_bytes=1)), drop, settle_seconds=0
+    )
+    assert (swept.taken, swept.refused) == (2, 1)
+    assert swept.problems[0].encode()  # can be printed
+    taker = Taker(store, drop)
+    done = taker.settled()
+    assert (done.taken, done.troubled) == (2, 0)
+    taker.work()
+    taker.collector.round()
+    assert "\ufffdber" in set(store.deliveries()["sender"])
+    assert (drop / "done" / latin.name).is_dir()
+    said = (drop / "rejected" / latin.name / "link.csv.report.json").read_text(encoding="utf-8")
+    assert json.loads(said)["sender"] == "\ufffdber"
+
+
+def test_what_cannot_be_moved_holds_back_no_other_and_is_a_fault_in_the_end(store, drop) -> None:
+    """A link, a taken file and a loaded one whose places are barred; each has its turn again."""
+    for name in ("A", "B", "C"):
+        (drop / name).mkdir()
+        (drop / name / "a.csv").write_bytes(nemflow.generate(days=1, seed=ord(name)))
+    (drop / "A" / "a.csv").unlink()
+    (drop / "A" / "a.csv").symlink_to("nowhere")
+    bars = [drop / "rejected" / "A", drop / "taken" / "B", drop / "done" / "C"]
+    for bar in bars:
+        bar.parent.mkdir()
+        bar.write_text("a file where the folder of a sender should be")
+    taker = Taker(store, drop)
+    done = taker.settled()
+    assert (done.taken, done.refused, done.troubled, done.left) == (1, 0, 2, 2)
+    taker.work()
+    for _ in range(3):
+        (drop / "good.csv").write_bytes(nemflow.generate(days=1, seed=9))
+        taker.settled()
+        taker.work()
+    assert len(list((drop / "done").glob("*-good*.csv"))) == 2  # the third has its turn
+    taker.collector.check()  # each failed but once
+    taker.clock.now += 60
+    assert taker.collector.round().troubled == 3
+    with pytest.raises(SpoolFault, match=r"moved to .*/rejected/A: File exists\. And 2 more"):
+        taker.collector.check()
+    for bar in bars:
+        bar.unlink()
+    taker.clock.now += 60
+    taker.collector.round()
+    taker.work()
+    taker.collector.round()
+    taker.collector.check()
+    assert {path.split("/")[0] for path in files_in(drop)} == {"done", "rejected"}
+
+
+def test_a_fault_of_ours_with_one_file_holds_back_no_other(store, drop, monkeypatch) -> None:
+    """Whatever it is; it is forgotten when the file is gone. Nor does it hold back a sweep."""
+    for name in ("bad.csv", "good.csv"):
+        (drop / name).write_bytes(nemflow.generate(days=1, seed=len(name)))
+
+    def received(*given, name, **named):
+        if name == "bad.csv":
+            raise ZeroDivisionError("nobody thought of this")
+        return receive(*given, name=name, **named)
+
+    monkeypatch.setattr(collecting, "receive", received)
+    monkeypatch.setattr(sweeping, "receive", received)
+    taker = Taker(store, drop)
+    swept = sweep(store, taker.spool, drop, settle_seconds=0)
+    assert (swept.taken, swept.refused) == (1, 1)
+    done = taker.settled()
+    assert (done.taken, done.troubled) == (1, 1)
+    taker.clock.now += 60
+    taker.collector.round()
+    with pytest.raises(SpoolFault, match=r"bad\.csv: ZeroDivisionError"):
+        taker.collector.check()
+    (drop / "bad.csv").unlink()
+    taker.clock.now += 60
+    taker.collector.round()
+    taker.collector.check()
+
+
+def test_a_sender_s_folder_that_may_not_be_entered_holds_back_no_other(
+    store, drop, monkeypatch
+) -> None:
+    """It may be listed: each file is there, and the system says no more of it."""
+
+    class Barred:
+        name, path = "a.csv", str(drop / "BARRED" / "a.csv")
+
+        def stat(self, **_):
+            raise PermissionError(13, "Permission denied")
+
+    listed = folder.entries
+    monkeypatch.setattr(folder, "entries", lambda *given: [(Barred(), "BARRED"), *listed(*given)])
+    (drop / "good.csv").write_bytes(nemflow.generate(days=1))
+    taker = Taker(store, drop)
+    done = taker.settled()
+    assert (done.taken, done.troubled, done.left) == (1, 1, 1)
+    taker.clock.now += 60
+    assert taker.collector.round().troubled == 1
+    with pytest.raises(SpoolFault, match="BARRED: Permission denied"):
+        taker.collector.check()
+
+
+def test_a_sender_s_folder_that_cannot_be_read_is_told(store, drop, monkeypatch) -> None:
+    """By the drop folder as a fault, by a sweep as one more that is refused; others go on."""
+    for name in ("BARRED", "lost+found"):  # which is the disk's own, and nobody's
+        (drop / name).mkdir()
+    (drop / "good.csv").write_bytes(nemflow.generate(days=1))
+    listed = os.scandir
+
+    def scandir(where):
+        if Path(where).name in {"BARRED", "lost+found"}:
+            raise PermissionError(13, "Permission denied")
+        return listed(where)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    taker = Taker(store, drop)
+    swept = sweep(store, taker.spool, drop, settle_seconds=0)
+    assert (swept.found, swept.taken, swept.refused) == (2, 1, 1)
+    assert swept.problems == [f"{drop / 'BARRED'}: Permission denied"]
+    assert sweep(store, taker.spool, drop, settle_seconds=0, recursive=False).refused == 0
+    assert taker.settled().taken == 1
+    taker.clock.now += 60
+    assert taker.collector.round().troubled == 1
+    with pytest.raises(SpoolFault, match="BARRED: Permission denied"):
+        taker.collector.check()
+
+
 def test_a_folder_that_is_gone_is_an_error_that_says_so(store, drop) -> None:
     """Not an empty folder: somebody must mount it."""
     taker = Taker(store, drop)
@@ -295,6 +495,22 @@ def test_a_sweep_takes_what_is_new_and_leaves_it_where_it_lies(store, tmp_path) 
     assert len(files_in(root)) == 3
     with pytest.raises(UsageError, match="no folder"):
         sweep(store, spool, root / "nowhere")
+
+
+def test_a_sweep_does_not_bring_back_what_was_undone(store, tmp_path, monkeypatch) -> None:
+    """Not even when it was killed before it noted the file, and a backup touched its inode."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    (root / "a.csv").write_bytes(nemflow.generate(days=1))
+    taker = Taker(store, root)
+    with monkeypatch.context() as killed:
+        killed.setattr(store, "note_swept", lambda *_: None)
+        assert sweep(store, taker.spool, root, settle_seconds=0).taken == 1
+    taker.work()
+    undo(store, 1)
+    (root / "a.csv").chmod(0o600)
+    sweep(store, taker.spool, root, settle_seconds=0)
+    assert store.deliveries()["state"].to_list() == ["undone"]
 
 
 def test_a_file_of_a_disk_whose_clock_is_ahead_is_swept(store, tmp_path) -> None:
@@ -362,6 +578,46 @@ def test_a_moment_is_swept_by_one_of_all_schedulers_and_made_up_for_once(store) 
     for each in (*all_five, *all_five):
         each.due()
     assert len(swept) == 2
+
+
+def test_a_moment_at_which_the_store_does_not_answer_is_swept_when_it_does(
+    store, monkeypatch
+) -> None:
+    """Redis says that a sweep has begun only after the store has given it to somebody."""
+
+    class Side:
+        def __init__(self) -> None:
+            self.marks: set[tuple[str, str]] = set()
+
+        def begun(self, *run: str) -> bool:
+            return run in self.marks
+
+        def note_begun(self, *run: str) -> None:
+            self.marks.add(run)
+
+    side, swept, away = Side(), [], [True]
+    take = store.take_slot
+
+    def take_slot(*run: str) -> bool:
+        if away[0]:
+            raise StoreAway("The server is away.")
+        return take(*run)
+
+    monkeypatch.setattr(store, "take_slot", take_slot)
+    now = datetime(2026, 3, 1, 10, 20, tzinfo=MARKET_OFFSET)
+    one, other = (
+        Sweeper(
+            *(store, "s", "0 * * * *", lambda n=n: swept.append(n)), side=side, clock=lambda: now
+        )
+        for n in "ab"
+    )
+    with pytest.raises(StoreAway):
+        one.due()
+    away[0] = False
+    assert one.due()
+    away[0] = True  # nobody needs to ask it any more
+    assert not other.due()
+    assert swept == ["a"]
 
 
 def test_a_cron_expression_that_is_none_is_told_at_once() -> None:

@@ -165,13 +165,14 @@ def test_a_broker_that_is_away_is_named_and_refuses_nothing(store) -> None:
 
 
 def test_without_redis_everything_beside_the_queue_is_as_if_there_were_none() -> None:
-    """Nothing raises, nothing is known, whoever asks first for a sweep goes on to ask the store."""
+    """Nothing raises, nothing is known, and whoever would sweep goes on to ask the store."""
     side = Side(NOWHERE, prefix="t")
     side.tell_progress(1, {"days": 1})
     assert side.progress(1) is None
     side.keep("x", b"answer")
     assert side.recall("x") is None
-    assert side.first("hourly", "2025-03-01T01")
+    side.note_begun("hourly", "2025-03-01T01")
+    assert not side.begun("hourly", "2025-03-01T01")
     side.close()
 
 

@@ -215,7 +215,7 @@ def _ways_in(
         taker = app.collector_of(
             chosen, store, spool, crowded=intake.crowded, nudge=intake.nudge, hook=hook
         )
-        noticed["folder"] = taker.inbox.check
+        noticed["folder"] = taker.check
         yield Part("folder", taker.run, taker.stop)
     if chosen.on("sweep"):
         from nemflow.jobs.sweeper import Sweeper
@@ -225,8 +225,7 @@ def _ways_in(
         )
         name = f"sweep {chosen.text('sweep.path')}"
         cron = chosen.text("sweep.cron", "0 * * * *") or ""
-        first = (lambda *_: True) if side is None else side.first
-        sweeper = Sweeper(store, name, cron, work, first=first)
+        sweeper = Sweeper(store, name, cron, work, side=side)
         yield Part("sweep", sweeper.run, sweeper.stop)
 
 

@@ -7,7 +7,8 @@ Promises: a file is ready when its size and times have stood still for ``settle_
 clock, seen by at least two looks, so neither a slow writer nor a share with a wrong clock fools it.
 Hidden files and those whose names end like unfinished ones are let alone. A symbolic link, a pipe
 or a device is never opened. Nothing that lies anywhere is overwritten. However many files lie
-there, at most ``FolderPace.files`` are remembered at a time; the others have their turn later.
+there, at most ``FolderPace.files`` are remembered at a time, not counting those that were put off
+because they cannot be read; the others have their turn later.
 Several processes may watch one folder: what another has moved away is no error.
 
 A file's way: dropped → ``taken/`` (it is ours, safe in the spool) → ``done/`` or ``rejected/``. The
@@ -26,7 +27,8 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -40,7 +42,9 @@ REJECTED: Final = "rejected"
 #: Names that end so are being written, or are lock files of programs that have them open.
 UNFINISHED: Final = (".tmp", ".part", ".partial", ".crdownload", ".filepart", ".download", "~")
 _HIDDEN: Final = (".", "~$")
+_NO_SENDER: Final = ("lost+found", "System Volume Information")  #: folders of the disk's own
 _MOVED_AWAY: Final = (errno.ENOENT, errno.ESTALE)
+Barred = Callable[[Path, OSError], object]  #: told of a folder that cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,13 @@ class Mark:
     inode: int
     size: int  #: bytes
     modified: int  #: ns
+    #: ns; when it was last renamed too (not on Windows). Makes it no other state by itself.
+    changed: int = field(compare=False)
 
     @classmethod
     def of(cls, about: os.stat_result) -> Mark:
         """The mark in what the system says of a file."""
-        return cls(about.st_ino, about.st_size, about.st_mtime_ns)
+        return cls(about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +143,11 @@ class Inbox:
         self._ours = frozenset(str(place) for place in self.places.values())
         self.places[INBOX] = self.root
         self._recursive = recursive
-        self._clock = clock
+        self.clock = clock
         self._seen: dict[str, _Seen] = {}
         self.waiting = 0  #: files of the last look that did not stand still yet, or had no turn
+        #: Of the last look: folders that could not be read, or of whose files nothing is said; why.
+        self.unknown: dict[Path, OSError] = {}
 
     def look(self) -> tuple[list[Ready], list[Strange]]:
         """One round: the files that are ready, oldest first, and what is no file.
@@ -147,15 +155,20 @@ class Inbox:
         Raises:
             SpoolFault: the folder cannot be read, or is gone.
         """
-        now, kept = self._clock(), {}
+        now, kept = self.clock(), {}
         ready: list[Ready] = []
         others: list[Strange] = []
-        room = self.pace.files - len(self._seen)
-        self.waiting = 0
+        # What was put off does not count: many files that cannot be read hold nobody back.
+        room = self.pace.files - sum(each.not_before <= now for each in self._seen.values())
+        self.waiting, self.unknown = 0, {}
         for entry, sender in self._entries():
             try:
                 about = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
+                continue
+            except OSError as error:  # a folder that may be listed and not entered, a bad disk
+                self.waiting += 1
+                self.unknown.setdefault(Path(entry.path).parent, error)
                 continue
             what = strange(about)
             if what is not None:
@@ -185,7 +198,7 @@ class Inbox:
         """Let a file alone for a while."""
         found = self._seen.get(str(path))
         if found is not None:
-            found.not_before = self._clock() + seconds
+            found.not_before = self.clock() + seconds
 
     def opened(self, file: Ready) -> contextlib.AbstractContextManager[BinaryIO]:
         """See ``opened`` below."""
@@ -209,7 +222,6 @@ class Inbox:
             SpoolFault: it cannot be moved.
         """
         folder = self.place(place, sender)
-        self._seen.pop(str(path), None)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             target = _free(folder / name)
@@ -222,24 +234,27 @@ class Inbox:
                 _across(path, target)
         except OSError as error:
             if error.errno in _MOVED_AWAY and not os.path.lexists(path):
+                self._seen.pop(str(path), None)
                 return None
-            raise _told(path, error) from error
+            raise _told(path, error, to=folder) from error
+        self._seen.pop(str(path), None)
         return target
 
     def place(self, place: str, sender: str | None) -> Path:
         """One of our places, for a sender."""
         return self.places[place] / sender if sender else self.places[place]
 
-    def waiting_in(self, place: str) -> Iterator[tuple[Path, str | None]]:
-        """Files in one of our places, with their senders."""
+    def waiting_in(self, place: str, barred: Barred) -> Iterator[tuple[Path, str | None]]:
+        """Files in one of our places, with their senders; ``barred``: see ``entries``."""
         root = self.places[place]
         with contextlib.suppress(FileNotFoundError):
-            for entry, sender in entries(root):
+            for entry, sender in entries(root, barred):
                 yield Path(entry.path), sender
 
     def _entries(self) -> Iterator[tuple[os.DirEntry[str], str | None]]:
+        barred = self.unknown.setdefault if self._recursive else lambda *_: None
         try:
-            for entry, sender in entries(self.root, self._ours):
+            for entry, sender in entries(self.root, barred, self._ours):
                 if self._recursive or sender is None:
                     yield entry, sender
         except OSError as error:
@@ -250,7 +265,7 @@ class Inbox:
 
 
 @contextlib.contextmanager
-def opened(file: Ready) -> Iterator[BinaryIO]:
+def opened(file: Ready) -> Iterator[BufferedReader]:
     """A file for reading; when the block ends it must still be what it was.
 
     Raises:
@@ -273,13 +288,15 @@ def opened(file: Ready) -> Iterator[BinaryIO]:
 
 
 def entries(
-    root: Path, but: frozenset[str] = frozenset()
+    root: Path, barred: Barred, but: frozenset[str] = frozenset()
 ) -> Iterator[tuple[os.DirEntry[str], str | None]]:
     """Every finished file below, and whatever is no folder, with the first folder it lies in.
 
-    Hidden ones and those still being written are left out, and the folders ``but``. Raises OSError.
+    Hidden ones and those still being written are left out, and the folders ``but`` and those of
+    the disk itself. ``barred`` is called with each folder below that cannot be read. Raises
+    OSError: the root cannot be.
     """
-    for entry, sender in _walk(root, root, but):
+    for entry, sender in _walk(root, root, barred, but):
         if not entry.name.lower().endswith(UNFINISHED):
             yield entry, sender
 
@@ -345,7 +362,7 @@ class Watch:
 
 
 def _walk(
-    folder: Path, root: Path, but: frozenset[str]
+    folder: Path, root: Path, barred: Barred, but: frozenset[str]
 ) -> Iterator[tuple[os.DirEntry[str], str | None]]:
     """Every entry below that is no folder, and the first folder it lies in; links are entries."""
     with os.scandir(folder) as entries:
@@ -353,9 +370,13 @@ def _walk(
             if entry.name.startswith(_HIDDEN):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if entry.path not in but:
-                    with contextlib.suppress(FileNotFoundError, PermissionError):
-                        yield from _walk(Path(entry.path), root, but)
+                if entry.path not in but and entry.name not in _NO_SENDER:
+                    try:
+                        yield from _walk(Path(entry.path), root, barred, but)
+                    except FileNotFoundError:
+                        pass
+                    except OSError as error:
+                        barred(Path(entry.path), error)
                 continue
             inside = Path(entry.path).relative_to(root).parts
             yield entry, inside[0] if len(inside) > 1 else None
@@ -386,10 +407,11 @@ def _across(path: Path, target: Path) -> None:
     path.unlink()
 
 
-def _told(path: Path, error: OSError) -> NemflowError:
+def _told(path: Path, error: OSError, *, to: Path | None = None) -> NemflowError:
     if error.errno in _MOVED_AWAY:
         return StillMoving(f"{path} is gone.")
-    return SpoolFault(
-        f"{path} cannot be taken: {error.strerror or error}.",
-        hint="May this user read it, and write its folder?",
-    )
+    if to is None:
+        what, hint = "cannot be taken", "May this user read it, and write its folder?"
+    else:
+        what, hint = f"cannot be moved to {to}", "May this user write both folders? Is there room?"
+    return SpoolFault(f"{path} {what}: {error.strerror or error}.", hint=hint)

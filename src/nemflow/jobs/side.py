@@ -74,16 +74,18 @@ class Side:
             where = keys.lookup(self.prefix, digest)
             self._tried(lambda: self._client.set(where, answer, ex=keys.LOOKUP_SECONDS), None)
 
-    def first(self, name: str, slot: str) -> bool:
-        """Whether nobody seems to have begun this run of a sweep.
+    def begun(self, name: str, slot: str) -> bool:
+        """Whether somebody is known to have begun this run of a sweep.
 
         A hint, which spares the database the question; ``store.once.take_slot`` decides.
         """
         where = keys.sweep(self.prefix, name, slot)
-        taken = self._tried(
-            lambda: self._client.set(where, "1", nx=True, ex=keys.SWEEP_SECONDS) is None, False
-        )
-        return not taken
+        return self._tried(lambda: self._client.get(where) is not None, False)
+
+    def note_begun(self, name: str, slot: str) -> None:
+        """Say that the store has given this run of a sweep to somebody; never before it has."""
+        where = keys.sweep(self.prefix, name, slot)
+        self._tried(lambda: self._client.set(where, "1", ex=keys.SWEEP_SECONDS), None)
 
     def away(self) -> None:
         """Count that Redis did not answer, and say so now and then."""

@@ -2,7 +2,8 @@
 
 Why: with three API processes each would sweep at the full hour.
 
-Promises: the store decides who runs a moment's sweep; nobody runs it twice. A moment that passed
+Promises: the store decides who runs a moment's sweep; nobody runs it twice. A moment at which the
+store did not answer is asked for again until it does. A moment that passed
 while nobody was there is made up for once, at the start, however many were missed. A sweep that
 fails is told in the log, and the next moment has its own. Cron expressions mean market time,
 UTC+10 all year.
@@ -24,6 +25,7 @@ from nemflow.errors import NemflowError, UsageError
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
+    from nemflow.jobs.side import Side
     from nemflow.store import Store
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Sweeper:
         cron: str,
         work: Callable[[], Any],
         *,
-        first: Callable[[str, str], bool] = lambda name, slot: True,
+        side: Side | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(MARKET_OFFSET),
     ) -> None:
         """Nothing runs before ``run``.
@@ -67,14 +69,14 @@ class Sweeper:
             name: of the sweep; schedulers of the same sweep use the same.
             cron: five fields, market time. Raises UsageError.
             work: the sweep; what it returns is logged.
-            first: a quick hint whether nobody seems to have begun; the store decides all the same.
+            side: remembers which runs the store has given away; None: the store is asked.
             clock: for tests.
         """
         self._store = store
         self._name = name
         self._cron = checked(cron)
         self._work = work
-        self._first = first
+        self._side = side
         self._clock = clock
         self._stop = threading.Event()
         self._done: str | None = None
@@ -85,9 +87,9 @@ class Sweeper:
             try:
                 self.due()
             except NemflowError as error:
-                log.warning("The sweep is tried again at its next moment: %s", error)
+                log.warning("The sweep is tried again later: %s", error)
             except Exception:
-                log.exception("The sweep is tried again at its next moment.")
+                log.exception("The sweep is tried again later.")
             self._stop.wait(_LOOK_SECONDS)
 
     def stop(self) -> None:
@@ -99,11 +101,13 @@ class Sweeper:
         slot = latest(self._cron, self._clock()).isoformat()
         if slot == self._done:
             return False
-        if not self._first(self._name, slot):
+        if self._side is not None and self._side.begun(self._name, slot):
             self._done = slot
             return False
         ours = self._store.take_slot(self._name, slot)
         self._done = slot
+        if self._side is not None:
+            self._side.note_begun(self._name, slot)
         if ours:
             log.info("Sweep %s of %s: %s", self._name, slot, self._work())
         return ours

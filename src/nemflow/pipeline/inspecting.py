@@ -15,7 +15,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 from nemflow.errors import FileRefused
 from nemflow.intake.archive import Limits, Member, Refused, members
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+T = TypeVar("T", str, int)
 #: So many bytes of text, unpacked, are looked at.
 INSPECTED_BYTES: Final = 1 << 30
-#: So many NMIs are named; all are counted, up to the second number.
+#: So many NMIs (and suffixes, senders, ...) are named; all NMIs are counted, up to so many.
 NAMED: Final = 100
 _COUNTED: Final = 1_000_000
+_DIFFERENT: Final = 1000  #: of everything else so many different ones are kept
 _CHUNK: Final = 1 << 20
 _FIELD_BYTES: Final = 200  #: of a line that are looked at; what is asked for stands before
 _RECORDS: Final = (b"100", b"200", b"250", b"300")
@@ -54,7 +56,7 @@ class Inspection:
     interval_minutes: set[int] = field(default_factory=set)
     senders: set[str] = field(default_factory=set)  #: From: of the envelope, else of the header
     receivers: set[str] = field(default_factory=set)
-    partial: bool = False  #: not all of it was looked at
+    partial: bool = False  #: there was more than was looked at, or than is kept
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; days as ISO dates."""
@@ -136,10 +138,8 @@ def _look(found: Inspection, member: Member, xml_limits: asexml.XmlLimits) -> No
         import io
 
         message = asexml.read_message(stream, source=member.name, limits=xml_limits)
-        for who, of in ((message.header.sender, found.senders),
-                        (message.header.receiver, found.receivers)):  # fmt: skip
-            if who:
-                of.add(who)
+        _add(found, found.senders, message.header.sender)
+        _add(found, found.receivers, message.header.receiver)
         for payload in message.payloads:
             _lines(found, io.BytesIO(payload.text), from_envelope=True)
 
@@ -149,30 +149,34 @@ def _lines(found: Inspection, stream: BinaryIO, *, from_envelope: bool) -> None:
     first = last = None
     for record, fields in _records(stream):
         if record == "100":
-            found.versions.add(_at(fields, 1).upper())
+            _add(found, found.versions, _at(fields, 1).upper())
             if not from_envelope:
-                found.senders.add(_at(fields, 3))
-                found.receivers.add(_at(fields, 4))
+                _add(found, found.senders, _at(fields, 3))
+                _add(found, found.receivers, _at(fields, 4))
         elif record == "300":
             day = _at(fields, 1)
             if _DATE.fullmatch(day):
                 first = day if first is None or day < first else first
                 last = day if last is None or day > last else last
         else:
-            if len(found.nmis) < _COUNTED:
-                found.nmis.add(_at(fields, 1))
-            if record == "200":
-                found.suffixes.add(_at(fields, 4).upper())
-                minutes = _at(fields, 8)
-                if minutes.isdigit() and len(minutes) <= 4:
-                    found.interval_minutes.add(int(minutes))
-            else:
-                found.suffixes.add(_at(fields, 4).upper())
-    for of in (found.nmis, found.suffixes, found.senders, found.receivers, found.versions):
-        of.discard("")
+            _add(found, found.nmis, _at(fields, 1), most=_COUNTED)
+            _add(found, found.suffixes, _at(fields, 4).upper())
+            minutes = _at(fields, 8)
+            if record == "200" and minutes.isdigit() and len(minutes) <= 4:
+                _add(found, found.interval_minutes, int(minutes))
     if first is not None and last is not None:
         found.first_day = min(first, found.first_day or first)
         found.last_day = max(last, found.last_day or last)
+
+
+def _add(found: Inspection, to: set[T], value: T | None, *, most: int = _DIFFERENT) -> None:
+    """Take what was said, if anything was, and if not too many different things were before."""
+    if value is None or value == "" or value in to:
+        return
+    if len(to) < most:
+        to.add(value)
+    else:
+        found.partial = True
 
 
 def _records(stream: BinaryIO) -> Iterator[tuple[str, list[str]]]:

@@ -19,11 +19,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from nemflow import events, failpoints
 from nemflow.errors import UsageError
 from nemflow.store import once, resumed, work
+from nemflow.store.leases import AT_ONCE
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 LANES = ("urgent", "normal", "bulk")
 #: For so long a file in the spool that no delivery knows is taken for one still being received.
 SPARE_SECONDS = 3600.0
+#: Before the idempotency key of a dry run; no header has a line break, so no other key begins so.
+_TRIED_OUT = "dry run\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def receive(
         lane: urgent, normal or bulk.
         dry_run: it is only tried out.
         idempotency_key: what the sender calls this upload; the same one again, with the same key
-            and the same bytes, gets the same delivery.
+            and the same bytes, gets the same delivery. A dry run and the real upload are two.
         trace: W3C traceparent of what brought it, kept with the delivery; None: a new one.
         request: X-Request-ID of the request that brought it, kept too.
         hook: called with events.DeliveryReceived, and DeliveryFinished for a duplicate.
@@ -114,10 +118,13 @@ def receive(
         request=request,
     )
     taken: list[Receipt] = []
+    key = idempotency_key
+    if key is not None and dry_run:
+        key = _TRIED_OUT + key
 
     def transaction(conn: sa.Connection) -> Receipt:
         taken.clear()
-        taken.append(_receive(conn, store, landing, arrival, key=idempotency_key, began=began))
+        taken.append(_receive(conn, store, landing, arrival, key=key, began=began))
         return taken[0]
 
     def happened(conn: sa.Connection) -> bool:
@@ -224,11 +231,16 @@ def sweep_spool(store: Store, spool: Spool, *, older_than: float = SPARE_SECONDS
     """Remove what nobody was answered for: left by uploads that were killed; returns how many.
 
     Those are unfinished files, and originals of which no delivery says that they are in the spool,
-    once they have lain there for ``older_than`` seconds.
+    once they have lain there for ``older_than`` seconds. Only these cost a writing transaction:
+    whoever sends jobs meanwhile waits for no other.
     """
-    gone = spool.tidy()
-    for sha256 in spool.originals(older_than=older_than):
-        gone += store.backend.transact(functools.partial(_sweep, store, spool, sha256))
+    gone, backend = spool.tidy(), store.backend
+    originals = spool.originals(older_than=older_than)
+    while some := list(islice(originals, AT_ONCE)):
+        known = backend.look(functools.partial(resumed.spooled, hashes=some))
+        for sha256 in some:
+            if sha256 not in known:
+                gone += backend.transact(functools.partial(_sweep, store, spool, sha256))
     return gone
 
 

@@ -12,6 +12,7 @@ Look next: ``collecting.py`` for folders whose files are moved; ``nemflow.jobs.s
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from nemflow.errors import SpoolFault, SpoolFull, TooLarge, UsageError
+from nemflow.errors import NemflowError, SpoolFault, SpoolFull, TooLarge, UsageError
 from nemflow.intake.folder import Mark, Ready, StillMoving, entries, opened, strange
 from nemflow.pipeline.collecting import Wishes, key_of, shown
 from nemflow.pipeline.receiving import receive
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nemflow.pipeline.collecting import Collector
     from nemflow.store import Store
 
+log = logging.getLogger(__name__)
 _COPY_BYTES: Final = 1 << 20
 _NOTED_AT_ONCE: Final = 200
 _TOLD: Final = 100  #: problems that are named
@@ -155,9 +157,16 @@ def sweep_away(
 
 
 def _files(root: Path, done: Swept, *, recursive: bool) -> Iterator[Ready]:
-    """The files, with those counted that are none."""
+    """The files, with those counted that are none, and folders that cannot be read."""
+
+    def barred(folder: Path, error: OSError) -> None:
+        if not recursive:
+            return
+        done.found += 1
+        _refused(done, folder, error.strerror or str(error))
+
     try:
-        for entry, sender in entries(root):
+        for entry, sender in entries(root, barred):
             if sender is not None and not recursive:
                 continue
             done.found += 1
@@ -192,7 +201,7 @@ def _take(store: Store, spool: Spool, file: Ready, wishes: Wishes, done: Swept) 
                 landing,
                 name=shown(file.name),
                 channel=wishes.channel,
-                sender=file.sender or wishes.sender,
+                sender=shown(file.sender) if file.sender else wishes.sender,
                 profile=wishes.profile,
                 lane=wishes.lane,
                 idempotency_key=key_of(file, landing.sha256),
@@ -210,6 +219,11 @@ def _take(store: Store, spool: Spool, file: Ready, wishes: Wishes, done: Swept) 
             _refused(done, file.path, str(error))
         else:
             raise
+    except NemflowError:
+        raise
+    except Exception as error:
+        log.exception("%s cannot be taken.", shown(str(file.path)))
+        _refused(done, file.path, f"{type(error).__name__}: {error}")
     else:
         if receipt.duplicate_of is None:
             done.taken += 1
@@ -222,4 +236,4 @@ def _take(store: Store, spool: Spool, file: Ready, wishes: Wishes, done: Swept) 
 def _refused(done: Swept, path: Path, why: str) -> None:
     done.refused += 1
     if len(done.problems) < _TOLD:
-        done.problems.append(f"{path}: {why}")
+        done.problems.append(shown(f"{path}: {why}"))

@@ -151,13 +151,14 @@ def one_delivery(conn: sa.Connection, backend: Backend, number: int) -> pl.DataF
     return found
 
 
-def standing(conn: sa.Connection, numbers: Sequence[int]) -> dict[int, tuple[str, int]]:
+def standing(conn: sa.Connection, numbers: Sequence[int]) -> dict[int, tuple[str, int, str | None]]:
     """See ``Store.standing``."""
     if not numbers:
         return {}
     columns = delivery.c
-    asked = sa.select(columns.id, columns.state, columns.size).where(columns.id.in_(numbers))
-    return {row.id: (row.state, row.size or 0) for row in conn.execute(asked)}
+    asked = sa.select(columns.id, columns.state, columns.size, columns.sha256)
+    found = conn.execute(asked.where(columns.id.in_(numbers)))
+    return {row.id: (row.state, row.size or 0, row.sha256) for row in found}
 
 
 def _of_deliveries() -> sa.Select[Any]:

@@ -11,6 +11,7 @@ Look next: ``work.py`` for what the upload leads to.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -72,9 +73,16 @@ def remember(
     return found
 
 
-def take_slot(conn: sa.Connection, backend: Backend, name: str, slot: str) -> bool:
-    """Whether this run of a sweep is ours: the first who asks for its slot gets it."""
-    return _insert(conn, sweep_run, name=name, slot=slot, at=backend.now(conn))
+def take_slot(conn: sa.Connection, backend: Backend, name: str, slot: str) -> datetime | None:
+    """When this run of a sweep became ours: the first who asks for its slot gets it; None: not."""
+    at = backend.now(conn)
+    return at if _insert(conn, sweep_run, name=name, slot=slot, at=at) else None
+
+
+def slot_taken(name: str, slot: str, at: datetime) -> sa.Select[Any]:
+    """A question that has an answer when, and only when, ``take_slot`` gave this and saved."""
+    columns = sweep_run.c
+    return sa.select(columns.at).where(columns.name == name, columns.slot == slot, columns.at == at)
 
 
 def _insert(conn: sa.Connection, table: sa.Table, **values: Any) -> bool:

@@ -55,7 +55,7 @@ PARTS: Final = {
     "queue": "The queue's server does not answer",
     "spool": "The spool cannot be used: uploads are refused",
     "outbox": "Acknowledgements cannot be written",
-    "folder": "The watched folder cannot be read",
+    "folder": "The watched folder, or a file in it, cannot be read or moved",
 }
 
 Key = tuple[str, str, str]  #: kind, sender, rule

@@ -188,6 +188,16 @@ def is_spooled(conn: sa.Connection, sha256: str) -> bool:
     return conn.execute(rows.limit(1)).first() is not None
 
 
+def spooled(conn: sa.Connection, hashes: Collection[str]) -> set[str]:
+    """Of which of these, at most ``AT_ONCE``, a delivery says that they are in the spool.
+
+    A look, which binds nobody: before anything is removed, ask ``is_spooled``.
+    """
+    columns = delivery.c
+    said = sa.select(columns.sha256).where(columns.sha256.in_(hashes), columns.kept == "spooled")
+    return {row.sha256 for row in conn.execute(said)}
+
+
 def has_step(conn: sa.Connection, number: int, step: Mapping[str, Any]) -> bool:
     """Whether this step (as for ``work.step``) is on the delivery's timeline."""
     columns = delivery_step.c

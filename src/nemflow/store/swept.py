@@ -11,6 +11,7 @@ Look next: ``once.py`` for runs; ``nemflow.pipeline.sweeping``, which asks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -31,7 +32,18 @@ class Sweeps:
     def take_slot(self, name: str, slot: str) -> bool:
         """Whether the run of the sweep ``name`` that was due at ``slot`` is ours."""
         backend = self.backend
-        return backend.transact(lambda conn: once.take_slot(conn, backend, name, slot))
+        taken: list[datetime] = []
+
+        def work(conn: sa.Connection) -> bool:
+            at = once.take_slot(conn, backend, name, slot)
+            taken[:] = [] if at is None else [at]
+            return at is not None
+
+        def happened(conn: sa.Connection) -> bool:
+            asked = [once.slot_taken(name, slot, at) for at in taken]
+            return any(conn.execute(each).first() is not None for each in asked)
+
+        return backend.transact(work, happened=happened)
 
     def swept(self, root: str) -> dict[str, str]:
         """Every file that sweeps of ``root`` have taken: path from there -> mark."""
