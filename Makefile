@@ -22,7 +22,7 @@ demo: $(STAMP) ## load believable deliveries into an embedded store and look at 
 	@printf '\nTo type them here, first: source %s/activate\n' $(BIN)
 
 test: $(STAMP) ## run every test; servers that are missing are started or skipped with a reason
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: $(STAMP) ## format, lint, types, docs in step with the code
 	@$(BIN)/ruff format --check --quiet .

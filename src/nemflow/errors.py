@@ -25,6 +25,7 @@ zipfile, expat) escapes unmapped.
             ├── StoreFull     no space left
             ├── StoreUnreachable  wrong URL, no permission, damaged file
             │   └── StoreAway     the server is away or the link was cut; transient
+            │       └── StoreUnresolved   and it is not known whether a change was saved
             └── StoreOutdated the schema is older or newer than this program
 
 ``transient`` on the class says whether trying again can help.
@@ -32,6 +33,8 @@ zipfile, expat) escapes unmapped.
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -197,7 +200,26 @@ class StoreAway(StoreUnreachable):
     transient = True
 
 
+class StoreUnresolved(StoreAway):
+    """The link was cut while a change was being saved: whether it was saved is not known.
+
+    Trying the same transaction again could do it twice; trying the whole call again, when the store
+    is back, finds what was saved.
+    """
+
+
 class StoreOutdated(StoreError):
     """The store's schema is older or newer than this program."""
 
     code = "E-STORE-OUTDATED"
+
+
+def traced(error: BaseException) -> Iterator[str]:
+    """Lines for a log: type and place; what it says only where that can be no data."""
+    if error.__cause__ is not None:
+        yield from traced(error.__cause__)
+    for frame in traceback.extract_tb(error.__traceback__):
+        yield f"{frame.filename}:{frame.lineno} in {frame.name}"
+    ours = isinstance(error, NemflowError) and not isinstance(error, DataError)
+    name = type(error).__name__
+    yield f"{name}: {error}" if ours or isinstance(error, OSError) else name

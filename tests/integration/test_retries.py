@@ -16,10 +16,18 @@ import pytest
 import sqlalchemy as sa
 
 from borrowed import from_file
-from nemflow.errors import StoreAway, StoreBusy, StoreError, StoreTaken, StoreUnreachable
+from nemflow.errors import (
+    StoreAway,
+    StoreBusy,
+    StoreError,
+    StoreTaken,
+    StoreUnreachable,
+    StoreUnresolved,
+)
 from nemflow.mdff.generate import generate
 from nemflow.pipeline import large, load, redo, replay, undo, unpack
 from nemflow.store import Store, leases, open_store
+from nemflow.store.backends import patience
 from nemflow.store.backends.pool import Pool
 from nemflow.store.tables import day_claim, load_event
 
@@ -375,6 +383,18 @@ def test_giving_up_says_so_with_a_transient_error(store: Store) -> None:
         assert len(tries) == 3
 
 
+def test_a_sweep_given_to_us_over_a_cut_link_is_ours(
+    store: Store, linked: Store, cable: Any
+) -> None:
+    """The link is cut at COMMIT: who was given the run is told so, and nobody else."""
+    commits = Next(is_commit, after=lambda message: b"sweep_run" in message)
+    cable.cut_at(commits, "after")
+    assert linked.take_slot("hourly", "2025-03-01T10:00")
+    assert cable.cuts == 1
+    assert not store.take_slot("hourly", "2025-03-01T10:00")
+    assert not linked.take_slot("hourly", "2025-03-01T10:00")
+
+
 def test_a_commit_that_cannot_be_looked_up_is_not_called_a_success(
     store: Store, cable: Any, tmp_path: Path
 ) -> None:
@@ -392,10 +412,33 @@ def test_a_commit_that_cannot_be_looked_up_is_not_called_a_success(
     pool = Pool(attempts=2, retry_seconds=1, connect_seconds=2)
     with open_store(through(cable, store.backend.url), pool=pool) as linked:
         cable.cut_at(for_good, "after")
-        with pytest.raises(StoreError, match="whether it was saved is not known"):
+        with pytest.raises(StoreUnresolved, match="whether it was saved is not known") as caught:
             load(linked, path)
+    assert caught.value.transient  # as a whole, by whoever asked for it
     assert load(store, path).files[0].state == "duplicate"
     assert store.files()["state"].to_list() == ["loaded"]
+
+
+def test_a_commit_that_nobody_has_a_connection_to_look_up_is_not_done_again(
+    store: Store, cable: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link is cut at COMMIT, and then all connections are in use: it is not known either."""
+    tries: list[int] = []
+
+    def work(conn: sa.Connection) -> None:
+        tries.append(1)
+        conn.exec_driver_sql("SELECT 4711")
+
+    def in_use(*_: Any) -> None:
+        raise StoreBusy("All connections are in use.")
+
+    pool = Pool(attempts=3, retry_seconds=2)
+    with open_store(through(cable, store.backend.url), pool=pool) as linked:
+        monkeypatch.setattr(patience, "end", in_use)
+        cable.cut_at(Next(is_commit, after=lambda message: b"4711" in message), "after")
+        with pytest.raises(StoreUnresolved):
+            linked.backend.transact(work, happened=lambda _: True)
+    assert len(tries) == 1
 
 
 def test_a_wrong_address_is_told_at_once_and_is_not_transient(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import socket
 import tempfile
 import zipfile
 from datetime import timedelta
@@ -634,11 +635,26 @@ def test_a_process_number_that_was_given_to_another_process_is_a_dead_holder():
     mine = loading.new_token()
     host, number, began, rest = mine.split(":")
     assert not loading._is_dead(mine, 60.0)
-    assert not loading._is_dead(f"{host}:{number}:{rest}", 60.0), "as earlier programs wrote it"
+    assert not loading._is_dead(f"{host}:{number}:{rest}", 60.0), "without when it began"
     assert not loading._is_dead(f"elsewhere:{number}:1:{rest}", 60.0)
     if not began:
         pytest.skip("this system does not tell when a process began")
     assert loading._is_dead(f"{host}:{number}:{int(began) - 1}:{rest}", 60.0)
+
+
+def test_of_a_process_elsewhere_under_our_host_name_only_the_lease_tells():
+    """Containers may share a host name, and copies of a machine do; numbers are not theirs."""
+    mine = loading.new_token()
+    if not Path("/proc/self/ns/pid").exists():
+        pytest.skip("this system has no process namespaces")
+    place = mine.partition(":")[0]
+    host, boot, namespace = place.split("/")
+    assert host == socket.gethostname()
+    nobody = f"{2**22 + 12345}:1:{'0' * 32}"
+    assert loading._is_dead(f"{place}:{nobody}", 60.0), "ours, and gone"
+    for elsewhere in (f"{host}/{boot}/1", f"{host}/{'0' * 36}/{namespace}", host):
+        assert not loading._is_dead(f"{elsewhere}:{nobody}", 60.0)
+        assert loading._is_dead(f"{elsewhere}:{nobody}", -1.0)
 
 
 def test_a_slow_load_on_this_machine_is_not_taken_for_dead(store, put, monkeypatch):

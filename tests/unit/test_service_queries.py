@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -16,6 +17,8 @@ import pytest
 
 from borrowed import from_file
 from nemflow import pipeline
+from nemflow.events import SCENE
+from nemflow.service import auth
 from nemflow.service.auth import Keyring
 from nemflow.service.context import Context
 from nemflow.service.forms import ARROW, PARQUET
@@ -220,6 +223,28 @@ def test_a_fault_of_ours_tells_nothing_but_its_number(ask, filled, monkeypatch) 
     assert "division" not in answer.text
 
 
+def test_a_fault_and_its_line_name_the_request(ask, filled, monkeypatch) -> None:
+    """Who was answered 500 says its X-Request-ID, and the line with the stack has it too."""
+    seen: list[tuple[str, str | None]] = []
+
+    class Lines(logging.Handler):
+        """Has the request of each line, as the log's own handler would write it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            scene = SCENE.get()
+            seen.append((record.msg, None if scene is None else scene.request))
+
+    lines = Lines()
+    logging.getLogger("nemflow.service").addHandler(lines)
+    monkeypatch.setattr(filled, "nmis", lambda: 1 / 0)
+    try:
+        answer = ask.get("/v1/nmis", headers={"X-Request-ID": "at-3-am"})
+    finally:
+        logging.getLogger("nemflow.service").removeHandler(lines)
+    assert (answer.status_code, answer.headers.get("X-Request-ID")) == (500, "at-3-am")
+    assert ("fault %s", "at-3-am") in seen
+
+
 @dataclass
 class AKey:
     """A key as the store knows it."""
@@ -259,8 +284,6 @@ def test_keys_and_their_scopes(filled) -> None:
 
 def test_the_first_key_closes_the_door_on_loopback_too(monkeypatch) -> None:
     """Within ten seconds; before that, and without keys, local callers need none."""
-    from nemflow.service import auth
-
     now, made = [100.0], [False]
     monkeypatch.setattr(auth.time, "monotonic", lambda: now[0])
     keyring = Keyring(lambda _: None, needed=False, made=lambda: made[0])
@@ -311,6 +334,30 @@ def test_events_come_as_they_happen_and_resume_where_one_stopped(ask, filled) ->
     assert read(3) == [(1, "published"), (2, "published"), (3, "published")]
     pipeline.undo(filled, 2)
     assert read(2, **{"Last-Event-ID": "2"}) == [(3, "published"), (4, "undone")]
+
+
+def test_events_end_when_the_key_is_good_no_more(filled, monkeypatch) -> None:
+    """Revoked, or its scope taken away: an open stream ends as soon as another request fails."""
+    monkeypatch.setattr(auth, "_BELIEVED_SECONDS", 0.1)
+    a, b = AKey("a", None, ["read"]), AKey("b", None, ["read"])
+    keys = {"a": a, "b": b}
+    context = Context(filled, Keyring(keys.get, needed=True))
+    with served(context) as url, httpx.Client(base_url=url, timeout=10) as client:
+        for secret, change in (("a", lambda: a.scopes.remove("read")), ("b", keys.clear)):
+            headers = {"Authorization": f"Bearer {secret}"}
+            with client.stream("GET", "/v1/events?since=0", headers=headers) as answer:
+                lines = answer.iter_lines()
+                assert next(line for line in lines if line.startswith("data: "))
+                change()
+                *_, last = (line for line in lines if line)
+                assert last == ": your key or session is good no more"
+
+
+def test_an_event_that_cannot_have_been_is_refused(ask) -> None:
+    """Of a number that no commit can have, in the header as in the query."""
+    for number in (str(2**63), "9" * 20):
+        answer = ask.get("/v1/events", headers={"Last-Event-ID": number})
+        assert (answer.status_code, answer.json()["code"]) == (422, "E-USAGE")
 
 
 def test_the_docs_and_every_code_are_there(ask) -> None:

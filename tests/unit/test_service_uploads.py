@@ -18,8 +18,9 @@ import httpx
 import pytest
 
 from borrowed import from_file
+from nemflow.errors import SpoolFull, StoreUnresolved
 from nemflow.intake.accepting import AcceptLimits
-from nemflow.intake.spool import Spool, SpoolLimits
+from nemflow.intake.spool import Landing, Spool, SpoolLimits
 from nemflow.service.auth import Keyring
 from nemflow.service.context import Context
 from nemflow.service.intake import Intake, retry_after
@@ -256,6 +257,38 @@ def test_the_same_bytes_again_are_the_same_original_and_a_key_is_taken_once(desk
     assert desk.rows() == 2
 
 
+def test_a_form_that_fails_half_way_names_what_was_accepted(desk, monkeypatch) -> None:
+    """Whatever is wrong with a later file: the receipts of those before it are in the problem."""
+
+    def post(third: bytes, key: str) -> httpx.Response:
+        files = [("file", (name, name.encode())) for name in ("a", "b")]
+        files.append(("file", ("c", third)))
+        return desk.client.post("/v1/deliveries", files=files, headers={"Idempotency-Key": key})
+
+    told = post(b"one", "k").json()["deliveries"]
+    refused = post(b"two", "k")
+    assert (refused.status_code, refused.json()["code"]) == (409, "E-IDEMPOTENCY")
+    assert refused.json()["accepted"] == told[:2]
+
+    keep = Landing.keep
+
+    def full(landing: Landing) -> None:
+        if landing.sha256 == sha(b"three"):
+            raise SpoolFull("There is no room left.")
+        keep(landing)
+
+    monkeypatch.setattr(Landing, "keep", full)
+    desk.nudged.clear()
+    failed = post(b"three", "k2")
+    assert (failed.status_code, failed.json()["code"]) == (507, "E-SPOOL-FULL")
+    accepted = failed.json()["accepted"]
+    assert [each["name"] for each in accepted] == ["a", "b"]
+    assert [desk.client.get(each["href"]).json()["name"] for each in accepted] == ["a", "b"]
+    assert desk.nudged.is_set()
+    alone = desk.client.put("/v1/deliveries/c", content=b"three")
+    assert (alone.status_code, "accepted" in alone.json()) == (507, False)
+
+
 def test_bytes_that_are_loaded_are_a_duplicate_with_the_earlier_outcome(desk, put, nem12, a_day):
     """200, the earlier delivery and its counts; nothing is kept again."""
     from nemflow import pipeline
@@ -314,6 +347,18 @@ def test_fifty_at_once_of_the_same_file_are_fifty_deliveries_of_one_original(des
     assert answers == [202] * 50
     assert desk.left() == [sha(b"same" * 1000)]
     assert desk.rows() == 50
+
+
+def test_an_upload_whose_commit_was_not_answered_is_to_be_sent_again(desk, monkeypatch) -> None:
+    """503 with Retry-After: the store is away, nothing is wrong with the file or with us."""
+
+    def cut(*_: object, **__: object) -> None:
+        raise StoreUnresolved("Whether it was saved is not known.")
+
+    monkeypatch.setattr(desk.store.backend, "transact", cut)
+    answer = desk.client.put("/v1/deliveries/a", content=b"one")
+    assert (answer.status_code, answer.json()["code"]) == (503, "E-STORE-AWAY")
+    assert answer.headers["retry-after"] == "10"
 
 
 def test_too_much_waiting_too_many_at_once_and_a_full_spool(desk) -> None:

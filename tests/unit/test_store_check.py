@@ -67,6 +67,8 @@ def test_a_store_that_was_only_used_as_it_should_holds_every_promise(filled: Sto
 DAMAGE = {
     "UPDATE file SET days_read = days_read + 1 WHERE id = 1": "counts of every file",
     "UPDATE load SET days_read = days_read + 1 WHERE id = 1": "counts of every load",
+    "UPDATE file SET days_stored = days_stored + days_rejected + 1, days_rejected = -1 "
+    "WHERE id = 1": "no file counts less than nothing",
     "DELETE FROM load_event WHERE load = 1": "a published load has its event",
     "UPDATE load SET state = 'dead' WHERE id = 1": "no claim is of an unknown, dead",
     "UPDATE load SET state = 'undone' WHERE id = 1": "the last event of a load",
@@ -109,7 +111,7 @@ def test_the_status_counts_tables_and_open_loads(filled: Store) -> None:
     """Every table is there; a load that is open is named with who holds it."""
     damage(
         filled,
-        "UPDATE load SET state = 'open', lease_token = 'box:12:abc', "
+        "UPDATE load SET state = 'open', lease_token = 'box/boot/4:12:abc', "
         "lease_until = '2025-01-01T00:00:00+10:00' WHERE id = 2",
     )
     with filled.backend.reading() as conn:

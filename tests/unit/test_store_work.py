@@ -423,7 +423,7 @@ def test_an_upload_that_names_itself_is_taken_once(store: Store) -> None:
 def test_a_scheduled_sweep_runs_once_however_many_ask(store: Store) -> None:
     """One of them gets the slot."""
     asked = [do(store, once.take_slot, "hourly", "2025-03-01T10:00") for _ in range(3)]
-    assert asked == [True, False, False]
+    assert [at is not None for at in asked] == [True, False, False]
     assert do(store, once.take_slot, "hourly", "2025-03-01T11:00")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import pickle
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from nemflow import events
 from nemflow.errors import StoreAway
 from nemflow.events import About, FileFinished, new_trace, tell, trace_of
+from nemflow.jobs.isolation import _Said
 from nemflow.telemetry import logs, metrics, spans
 
 PROMETHEUS = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
@@ -105,6 +107,39 @@ def test_a_line_knows_the_request_delivery_step_and_key_it_belongs_to(written) -
         *("night-1", "depot", 7, "load"),
     )
     assert re.fullmatch("[0-9a-f]{32}", line["trace"])
+
+
+def test_what_a_foreign_exception_says_does_not_leave_a_child_process(written) -> None:
+    """Its line comes out in the parent as the parent's own would: type and place, no data."""
+    sent = []
+
+    class Link:
+        def send(self, message: tuple[str, logging.LogRecord]) -> None:
+            sent.append(pickle.loads(pickle.dumps(message)))  # noqa: S301 - as a pipe does
+
+    said = _Said(Link())
+    said.open = True
+    child = logging.getLogger("child")
+    child.addHandler(said)
+    child.propagate = False
+    try:
+        try:
+            raise ValueError("SASMPL0001 used 1.234 in smith.csv")
+        except ValueError:
+            child.exception("Delivery %s failed.", 7)
+        child.warning("Delivery %s waits.", 8)
+    finally:
+        child.removeHandler(said)
+        child.propagate = True
+    for word, record in sent:
+        assert word == "log"
+        logging.getLogger(record.name).handle(record)
+    failed, waits = written()
+    assert failed["event"] == "Delivery 7 failed."
+    assert "ValueError" in failed["exception"]
+    assert "test_telemetry.py" in failed["exception"]
+    assert "SASMPL" not in json.dumps(failed)
+    assert (waits["event"], "exception" in waits) == ("Delivery 8 waits.", False)
 
 
 def test_what_a_foreign_exception_says_is_not_written(written) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +24,7 @@ from nemflow import pipeline
 from nemflow.errors import NotFound, UsageError
 from nemflow.jobs.pace import Calling
 from nemflow.service.hooks import Caller, checked_url
+from nemflow.store import hookmessages
 from nemflow.store.tables import webhook, webhook_message
 
 QUICK = Calling(attempts=3, timeout_seconds=1, retry_seconds=0)
@@ -227,6 +230,46 @@ def test_changes_of_a_consumer_are_told_by_commit(store, receiver, put, nem12, a
     assert tell(store) == 0
 
 
+def test_commits_that_never_end_do_not_keep_changes_from_being_told(  # noqa: PLR0917 - fixtures
+    store, receiver, put, nem12, a_day, monkeypatch
+) -> None:
+    """One more comes each time it is looked: what there was at the first look is sent."""
+    pipeline.load(store, [put("old.csv", nem12(a_day()))])
+    store.readings("SASMPL0001", consumer="billing")
+    store.add_webhook(receiver.url, ["consumer.changes"], consumer="billing")
+    make, rounds = hookmessages.make_messages, []
+
+    def under_load(*given):
+        rounds.append(1)
+        assert len(rounds) < 5, "it goes round for ever"
+        text = nem12(a_day(value=str(len(rounds) + 7), update=f"202503090{len(rounds)}0000"))
+        pipeline.load(store, [put(f"{len(rounds)}.csv", text)])
+        return make(*given)
+
+    monkeypatch.setattr(hookmessages, "make_messages", under_load)
+    assert tell(store) == 1
+    assert len(receiver.bodies) == 1
+
+
+def test_more_outcomes_than_are_taken_in_one_go_are_told_in_order(
+    store, receiver, load, monkeypatch
+) -> None:
+    """All of them at one call, and the webhook stays ours while they are found out."""
+    monkeypatch.setattr(hookmessages, "AT_ONCE", 2)
+    store.add_webhook(receiver.url, ["file.final"])
+    for day in range(1, 6):
+        load(day)
+    assert tell(store) == 5
+    assert [body["data"]["delivery"] for body in receiver.bodies] == [1, 2, 3, 4, 5]
+    load(6)
+    load(7)
+    stopped = Caller(store, QUICK)
+    stopped.stop()
+    store.collect_outcomes()
+    assert stopped.tell(1) == 0
+    assert tell(store) == 2
+
+
 def test_a_sender_killed_at_any_moment_loses_no_message(store, receiver, load) -> None:
     """Killed at the COMMIT that makes messages, and after the receiver has it: told again."""
     store.add_webhook(receiver.url, ["file.final"])
@@ -275,24 +318,41 @@ def test_several_senders_at_once_tell_each_message_once(store, receiver, load) -
 
 
 def test_with_a_key_the_store_does_not_hold_the_secret(store, receiver, load) -> None:
-    """It is derived, the same each time; without the key nothing can be signed."""
+    """It is derived, the same each time."""
     _, secret = store.add_webhook(receiver.url, ["file.final"], key="a long key")
     with store.backend.reading() as conn:
         row = conn.execute(sa.select(webhook)).one()
     assert row.secret is None
     assert secret not in str(row)
     load(1)
-    with pytest.raises(UsageError, match=r"webhooks\.key"):
-        tell(store)
     tell(store, key="a long key")
     ((headers, body),) = receiver.got
     assert Webhook(secret).verify(body, headers)
 
 
+def test_without_the_key_it_is_said_at_once_that_nothing_can_be_sent(store, receiver, load) -> None:
+    """As an attempt that failed, and as a problem of ours; with the key all is well again."""
+    store.add_webhook(receiver.url, ["file.final"], key="a long key")
+    load(1)
+    assert tell(store) == 1
+    row = store.webhook_messages(1).row(0, named=True)
+    assert (row["state"], row["attempts"]) == ("waiting", 1)
+    assert "webhooks.key" in row["last_answer"]
+    problem = store.problems().row(0, named=True)
+    assert (problem["rule"], problem["who"]) == ("webhook 1", "us")
+    assert "NEMFLOW_WEBHOOKS_KEY" in str(problem)
+    assert receiver.got == []
+    assert tell(store, key="a long key") == 1
+    assert states(store) == ["delivered"]
+    assert store.problems().is_empty()
+
+
 @pytest.mark.parametrize(
     "url",
     ["ftp://a/b", "gopher://a/b", "http://", "//a/b", "http://me:pw@a/b", "http://a/b#c",
-     "http://169.254.169.254/latest", "http://[fe80::1]/", "http://a:99999/", "http://a\\@b/"],
+     "http://169.254.169.254/latest", "http://[fe80::1]/", "http://[::ffff:169.254.169.254]/",
+     "http://2852039166/", "http://0xa9fea9fe/", "http://169.254.43518/", "http://a:99999/",
+     "http://a\\@b/"],
 )  # fmt: skip
 def test_an_address_that_cannot_be_is_refused(url: str) -> None:
     """Only http and https, no password, not where clouds keep their secrets."""
@@ -313,6 +373,41 @@ def test_hosts_can_be_restricted_also_for_webhooks_made_before(store, receiver, 
     tell(store, hosts=hosts)
     assert receiver.got == []
     assert "may not name" in store.webhook_messages(1)["last_answer"][0]
+
+
+def test_a_name_that_leads_to_a_link_local_address_is_refused(
+    store, receiver, load, monkeypatch
+) -> None:
+    """Where a name leads is looked at for each attempt; a host that is named is meant."""
+    port = int(receiver.url.rpartition(":")[2])
+    real = socket.getaddrinfo
+
+    def looked_up(host, *rest, **how):
+        return real("169.254.169.254" if host == "inner.example.org" else host, *rest, **how)
+
+    monkeypatch.setattr("socket.getaddrinfo", looked_up)
+    store.add_webhook(checked_url(f"http://inner.example.org:{port}/"), ["file.final"])
+    load(1)
+    assert tell(store) == 1
+    assert "169.254.169.254" in store.webhook_messages(1)["last_answer"][0]
+    assert "may not lead" in store.webhook_messages(1)["last_answer"][0]
+    with store.backend.writing() as conn:
+        conn.execute(sa.update(webhook).values(url=f"http://localhost:{port}/"))
+    assert tell(store, hosts="localhost") == 1
+    assert len(receiver.got) == 1
+
+
+def test_a_name_looked_up_differently_the_second_time_gets_nothing(
+    store, receiver, load, monkeypatch
+) -> None:
+    """Who was really reached is looked at before anything is sent."""
+    monkeypatch.setattr("nemflow.service.hooks._look_up", lambda _: asyncio.sleep(0))
+    monkeypatch.setattr("ipaddress.IPv4Address.is_link_local", True)
+    store.add_webhook(receiver.url.replace("127.0.0.1", "localhost"), ["file.final"])
+    load(1)
+    assert tell(store) == 1
+    assert "may not lead" in store.webhook_messages(1)["last_answer"][0]
+    assert receiver.got == []
 
 
 def test_a_test_message_says_nothing_and_old_ones_are_removed(store, receiver) -> None:

@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from nemflow.errors import BrokerAway, DataError, SpoolFault, StoreAway, StoreFull
+from nemflow.errors import (
+    BrokerAway,
+    DataError,
+    SpoolFault,
+    StoreAway,
+    StoreFull,
+    StoreUnresolved,
+)
 from nemflow.events import Progress
 from nemflow.intake.spool import Spool
 from nemflow.jobs import JobQueue, open_queue
@@ -338,6 +345,7 @@ def test_pauses_grow_and_differ() -> None:
 def test_what_may_pass() -> None:
     """The error tree says it; a full disk and the machine's own errors may pass too."""
     assert may_pass(StoreAway("away"))
+    assert may_pass(StoreUnresolved("whether it was saved is not known"))
     assert may_pass(StoreFull("full"))
     assert may_pass(SpoolFault("the original is not there"))
     assert may_pass(OSError("share"))

@@ -15,6 +15,7 @@ Look next: ``nemflow.service.auth`` for what a scope allows: it is asked for eve
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
@@ -129,7 +130,8 @@ class Sessions:
 class Gate:
     """The middleware in front of the console, and of /v1 when a page asks it.
 
-    It leaves the caller in ``request.state.signed_in``.
+    It leaves the caller in ``request.state.signed_in``, and for answers without end in
+    ``request.state.still`` whom to ask whether the session still holds.
     """
 
     def __init__(self, app: ASGIApp, *, context: Context, sessions: Sessions) -> None:
@@ -156,9 +158,12 @@ class Gate:
         if COOKIE not in Headers(scope=scope).get("cookie", ""):
             return
         if _of_this_origin(scope, strictly=scope["method"] not in _READING):
-            caller = await self._sessions.caller(Request(scope).cookies.get(COOKIE, ""))
+            cookie = Request(scope).cookies.get(COOKIE, "")
+            caller = await self._sessions.caller(cookie)
             if caller is not None:
-                scope.setdefault("state", {})["signed_in"] = caller
+                state = scope.setdefault("state", {})
+                state["signed_in"] = caller
+                state["still"] = functools.partial(self._sessions.still, caller, cookie)
 
     async def _console(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]

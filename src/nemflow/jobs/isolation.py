@@ -12,6 +12,7 @@ Look next: ``worker.py``, which uses one child per thread.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import logging.handlers
 import multiprocessing
@@ -21,7 +22,7 @@ import threading
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
-from nemflow.errors import NemflowError, SystemFault
+from nemflow.errors import NemflowError, SystemFault, traced
 from nemflow.events import SCENE, About, AttemptBegan, RetryScheduled, tell
 from nemflow.intake.spool import Spool
 from nemflow.jobs.attempt import Attempt, pause
@@ -173,10 +174,11 @@ def main(
     """The child: attempt what comes through the pipe until None comes or it is told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     current: list[Attempt] = []
-    stopping = threading.Event()
+    stopping = False  # no Event: a second signal may come while the first one holds its lock
 
     def stop(*_: Any) -> None:
-        stopping.set()
+        nonlocal stopping
+        stopping = True
         for attempt in current:
             attempt.abort()
         if not current:
@@ -195,7 +197,7 @@ def main(
     logging.getLogger().addHandler(said)
     with open_store(url, create=False, pool=pool) as store:
         spool = Spool(root, limits)
-        while not stopping.is_set():
+        while not stopping:
             try:
                 given = link.recv()
             except (EOFError, OSError):
@@ -229,6 +231,18 @@ class _Said(logging.handlers.QueueHandler):
     def event(self, event: Event) -> None:
         """The hook of the attempt."""
         self.send("event", event)
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """What can be sent; of an exception no more than a log may say, as in the parent.
+
+        The standard library's own would put what the exception says into the message.
+        """
+        told = copy.copy(record)
+        told.msg, told.args = record.getMessage(), None
+        error = record.exc_info[1] if record.exc_info else None
+        told.exc_text = None if error is None else "\n".join(traced(error))
+        told.exc_info = told.stack_info = None
+        return told
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """What is logged between attempts nobody would read."""

@@ -183,7 +183,19 @@ def plan_of(sizes: Sizes, *, one_writer: bool, files: int | None = None) -> tupl
 def new_token() -> str:
     """A lease token: it tells who holds it, so that a dead holder is found out at once."""
     number = os.getpid()
-    return f"{socket.gethostname()}:{number}:{_began(number)}:{uuid.uuid4().hex}"
+    return f"{_place()}:{number}:{_began(number)}:{uuid.uuid4().hex}"
+
+
+def _place() -> str:
+    """Where process numbers are ours to judge: this host, boot and process namespace.
+
+    A host name alone does not say it: containers may share one, and so may copies of a machine.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()  # a system without them
 
 
 def _began(number: int) -> str:
@@ -201,8 +213,9 @@ def _began(number: int) -> str:
 def reconcile(store: Store, *, hook: Hook | None = None) -> int:
     """Clear the rows of loads whose process died; returns how many deliveries were closed.
 
-    A load is dead when its process was on this machine and is gone, or when its lease has run
-    out. ``load`` does this by itself first; call it to tidy up without loading.
+    A load is dead when its process was on this machine (and in this container, since it was
+    started) and is gone, or when its lease has run out. ``load`` does this by itself first; call
+    it to tidy up without loading.
     """
     held = store.backend.look(lambda conn: leases.leases(conn, store.backend))
     closed = 0
@@ -225,13 +238,13 @@ def _clear(token: str, conn: sa.Connection) -> tuple[list[tuple[int, int]], list
 def _is_dead(token: str, seconds_left: float) -> bool:
     """Whether who holds the lease is gone.
 
-    Of a process on this machine we know; it may be slow, or asleep, for an hour. Of others we
-    only know that their lease ran out.
+    Of a process whose number means the same to us we know; it may be slow, or asleep, for an hour.
+    Of others we only know that their lease ran out.
     """
-    host, _, rest = token.partition(":")
+    place, _, rest = token.partition(":")
     number, _, rest = rest.partition(":")
     began, told, _ = rest.rpartition(":")
-    if host != socket.gethostname() or not number.isdigit() or os.name != "posix":
+    if place != _place() or not number.isdigit() or os.name != "posix":
         return seconds_left < 0
     try:
         os.kill(int(number), 0)

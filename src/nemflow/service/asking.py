@@ -4,8 +4,9 @@ Why: a sender says "my upload of 3 a.m."; its X-Request-ID finds every line and 
 rows in the store.
 
 Promises: the id a caller sends is taken when it is plain (64 letters, digits, ``.``, ``_``, ``-``
-at most), else a new one is made; it is in the answer. A caller's traceparent is gone on with. What
-is told names the route's pattern, never the address, which may hold an NMI.
+at most), else a new one is made; it is in the answer, and on its lines, also when the answer is a
+fault of ours. A caller's traceparent is gone on with. What is told names the route's pattern, never
+the address, which may hold an NMI.
 
 Look next: ``nemflow.events.SCENE``; ``watching.py``.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 
 from nemflow.events import SCENE, RequestAnswered, Scene, new_trace, tell, trace_of
+from nemflow.service.problems import answer
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
@@ -50,18 +52,22 @@ class Asking:
         parent = headers.get("traceparent")
         trace = str(new_trace(parent))
         scene = Scene(request, trace)
-        status = 500  # when nothing is answered
+        status, begun = 500, False  # when nothing is answered
 
         async def named(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 MutableHeaders(scope=message)["X-Request-ID"] = request
             await send(message)
 
         before = SCENE.set(scene)
         try:
             await self._app(scope, receive, named)
+        except Exception as error:
+            if begun:  # half an answer cannot be made another: the connection is closed
+                raise
+            await answer(error)(scope, receive, named)
         finally:
             SCENE.reset(before)
             route = getattr(scope.get("route"), "path", None) or "other"

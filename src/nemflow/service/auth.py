@@ -3,9 +3,10 @@
 Why: loading and undoing change what a retailer bills; reading shows how people live.
 
 Promises: secrets are checked by the store, which keeps hashes only; a key found good is believed
-for ten seconds, so a revoked key stops within that time, and the first key that is made is needed
-within that time; without any key the service answers loopback callers only, and neither web pages
-of other origins nor other host names (a page in a browser can reach loopback too).
+for ten seconds, so a revoked key stops within that time, on answers without end too, and the first
+key that is made is needed within that time; without any key the service answers loopback callers
+only, and neither web pages of other origins nor other host names (a page in a browser can reach
+loopback too).
 
 Look next: ``nemflow keys``; ``nemflow.store`` for how keys are kept.
 """
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 
 from nemflow.events import SCENE
 from nemflow.service.problems import Problem
@@ -142,6 +144,25 @@ def needs(*scopes: str) -> Callable[[Request], Caller]:
         return found
 
     return caller
+
+
+async def still(request: Request, *scopes: str) -> bool:
+    """Whether who was let in would be let in again: asked again and again by answers without end.
+
+    Of a session ``nemflow.console.gate`` knows; it leaves ``request.state.still`` to be asked.
+
+    Raises:
+        StoreError: nobody can say.
+    """
+    session: Callable[[], Awaitable[bool]] | None = getattr(request.state, "still", None)
+    if session is not None:
+        return await session()
+    keyring: Keyring = request.app.state.context.keyring
+    try:
+        caller = await run_in_threadpool(keyring.caller, secret_of(request))
+    except Problem:
+        return False
+    return caller.may(*scopes)
 
 
 def secret_of(request: Request) -> str | None:

@@ -3,11 +3,12 @@
 Why: a program should not have to ask every minute what has become of a file.
 
 Promises: signed as Standard Webhooks say (``webhook-id``, ``webhook-timestamp``,
-``webhook-signature``); only http and https, to hosts that are allowed, no redirect followed, one
-attempt takes no longer than its time-out in all, two KiB of an answer are read; 2xx is delivered,
-410 switches the webhook off, everything else is tried again later with a pause that grows and is
-not the same for all, until the message is dead. However many processes run this, a webhook is held
-by one at a time, by a lease in the store; a killed one leaves everything waiting.
+``webhook-signature``); only http and https, only to hosts that are allowed (where none are named,
+to no link-local address, whatever name leads there), no redirect followed, one attempt takes no
+longer than its time-out in all, two KiB of an answer are read; 2xx is delivered, 410 switches the
+webhook off, everything else is tried again later with a pause that grows and is not the same for
+all, until the message is dead. However many processes run this, a webhook is held by one at a
+time, by a lease in the store; a killed one leaves everything waiting.
 
 Look next: ``nemflow.store.webhooks`` for what is told; docs/webhooks.md.
 """
@@ -18,6 +19,7 @@ import asyncio
 import ipaddress
 import logging
 import random
+import socket
 import ssl
 import threading
 import time
@@ -60,6 +62,7 @@ class Answer:
     status: int | None  #: None: no answer
     text: str  #: the beginning of it, or the error
     retry_after: float = 0.0  #: as the receiver asks, in seconds
+    mend: str | None = None  #: nothing was sent; what we must do first
 
     @property
     def good(self) -> bool:
@@ -88,26 +91,44 @@ def checked_url(url: str, hosts: str | None = None) -> str:
             "A webhook's address has no user, password or fragment.",
             hint="Messages are signed; a token may be in the path.",
         )
-    allowed = [each.strip().lower() for each in (hosts or "").split(",") if each.strip()]
+    allowed = _named(hosts)
     if allowed and not any(
         host == each or (each.startswith(".") and host.endswith(each)) for each in allowed
     ):
         raise UsageError(
             f"Webhooks may not name the host {host}.", hint="Allowed ones: webhooks.hosts."
         )
-    if not allowed and _is_link_local(host):
-        raise UsageError(
-            f"Webhooks may not name the link-local address {host}.",
-            hint="Name it in webhooks.hosts if it is really meant.",
-        )
+    if not allowed and (address := _literal(host)) is not None:
+        _must_be_allowed(address)
     return url
 
 
-def _is_link_local(host: str) -> bool:
+def _named(hosts: str | None) -> list[str]:
+    """The hosts that ``webhooks.hosts`` names; none: all are allowed."""
+    return [each.strip().lower() for each in (hosts or "").split(",") if each.strip()]
+
+
+def _must_be_allowed(address: str) -> None:
+    """See that messages may go to this address. Raises UsageError."""
+    found = ipaddress.ip_address(address)
+    mapped = getattr(found, "ipv4_mapped", None)
+    if (mapped or found).is_link_local:
+        raise UsageError(
+            f"Webhooks may not lead to the link-local address {mapped or found}.",
+            hint="Name its host in webhooks.hosts if it is really meant.",
+        )
+
+
+def _literal(host: str) -> str | None:
+    """The address a host is by itself, in all the ways connections take it; None: a name."""
     try:
-        return ipaddress.ip_address(host).is_link_local
+        return str(ipaddress.ip_address(host))
     except ValueError:
-        return False
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))  # 2852039166, 0xa9fea9fe, 169.254.43518
+    except OSError:
+        return None
 
 
 class Caller:
@@ -172,13 +193,14 @@ class Caller:
         """Tell one webhook what there is to tell now; how many attempts were made.
 
         Raises:
-            NemflowError: the store cannot be reached, or the secret cannot be had.
+            NemflowError: the store cannot be reached.
         """
         if self._hold(number) is None:
             return 0
         try:
             while hookmessages.make_messages(self._store.backend, number):
-                pass
+                if self._stopped.is_set() or self._hold(number) is None:
+                    return 0
             return self._send_due(number)
         finally:
             self._in(lambda conn: webhooks.let_go(conn, number, self._token))
@@ -241,6 +263,10 @@ class Caller:
                 hint=f"See nemflow webhooks messages {hook.id} --state dead; when the receiver "
                 f"is mended: nemflow webhooks retry {hook.id}",
             )
+        elif answer.mend is not None:
+            self._store.part_fails(
+                f"webhook {hook.id}", f"Nothing can be sent: {answer.text}", hint=answer.mend
+            )
         return answer
 
     def _off(self, hook: Hook, why: str) -> None:
@@ -258,8 +284,12 @@ class Caller:
             checked_url(hook.url, self._hosts)
         except UsageError as error:
             return Answer(None, error.message)
+        try:
+            secret = hook.signing(self._key)
+        except UsageError as error:
+            return Answer(None, error.message, mend=error.hint)
         now = datetime.now(UTC)
-        signature = Webhook(hook.signing(self._key)).sign(message.message, now, message.payload)
+        signature = Webhook(secret).sign(message.message, now, message.payload)
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"nemflow/{__version__}",
@@ -272,23 +302,25 @@ class Caller:
     async def _post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
         """One attempt, cut off at its time-out whatever the receiver does."""
         seconds = float(self._calling.timeout_seconds)
+        anywhere = not _named(self._hosts)
+        watched = {"trace": _connected} if anywhere else {}
         try:
-            async with (
-                asyncio.timeout(seconds),
-                httpx.AsyncClient(
-                    follow_redirects=False, trust_env=False, verify=self._tls, timeout=seconds
-                ) as client,
-                client.stream("POST", url, headers=headers, content=body) as answer,
-            ):
-                said = b""
-                async for piece in answer.aiter_raw(_READ_BYTES):
-                    said += piece
-                    if len(said) >= _READ_BYTES:
-                        break
-                text = said[:_READ_BYTES].decode("utf-8", "replace")
-                return Answer(answer.status_code, text, _retry_after(answer))
+            async with asyncio.timeout(seconds):
+                if anywhere:
+                    await _look_up(url)
+                async with (
+                    httpx.AsyncClient(
+                        follow_redirects=False, trust_env=False, verify=self._tls, timeout=seconds
+                    ) as client,
+                    client.stream(
+                        "POST", url, headers=headers, content=body, extensions=watched
+                    ) as answer,
+                ):
+                    return await _answered(answer)
         except TimeoutError:
             return Answer(None, f"No answer within {seconds:.0f} s.")
+        except UsageError as error:
+            return Answer(None, error.message)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return Answer(None, f"{type(error).__name__}: {error}")
 
@@ -305,6 +337,40 @@ class Caller:
         except Exception:
             log.exception("%s.", otherwise)
         return None
+
+
+async def _look_up(url: str) -> None:
+    """See that none of the addresses a host has is refused. Raises UsageError."""
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    for *_, address in found:
+        _must_be_allowed(str(address[0]))
+
+
+async def _connected(event: str, info: dict[str, Any]) -> None:
+    """See, before anything is sent, who was reached: a name may be looked up differently twice."""
+    if event == "connection.connect_tcp.complete":
+        stream = info["return_value"]
+        reached = stream.get_extra_info("server_addr")
+        try:
+            if reached is None:
+                raise ConnectionResetError("The connection was closed at once.")
+            _must_be_allowed(str(reached[0]))
+        except (UsageError, OSError):
+            await stream.aclose()
+            raise
+
+
+async def _answered(answer: httpx.Response) -> Answer:
+    """What the receiver says, no more than the beginning of it."""
+    said = b""
+    async for piece in answer.aiter_raw(_READ_BYTES):
+        said += piece
+        if len(said) >= _READ_BYTES:
+            break
+    text = said[:_READ_BYTES].decode("utf-8", "replace")
+    return Answer(answer.status_code, text, _retry_after(answer))
 
 
 def _retry_after(answer: httpx.Response) -> float:

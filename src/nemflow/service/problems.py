@@ -95,8 +95,19 @@ def kind_of(error: errors.NemflowError) -> Kind:
     return next(STATUSES[each] for each in type(error).__mro__ if each in STATUSES)
 
 
-def answer(error: Exception, *, retry_after: float | None = None) -> Response:
-    """The problem document of any error; ``retry_after``: when somebody knows better."""
+def answer(
+    error: Exception,
+    *,
+    retry_after: float | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Response:
+    """The problem document of any error.
+
+    Args:
+        error: any.
+        retry_after: seconds, when somebody knows better.
+        more: further members of the document.
+    """
     match error:
         case Problem(code=code):
             kind = KINDS[code]
@@ -108,18 +119,19 @@ def answer(error: Exception, *, retry_after: float | None = None) -> Response:
                 error.hint,
                 retry_after=retry,
                 headers=dict(error.headers),
-                more=dict(error.more),
+                more={**error.more, **(more or {})},
             )
         case errors.NemflowError():
             kind = kind_of(error)
             if kind.status == 500:
-                return _fault(error, error.code)
+                return _fault(error, error.code, more)
             return _document(
                 error.code,
                 kind,
                 error.message,
                 error.hint,
                 retry_after=retry_after or kind.retry_after,
+                more=more,
             )
         case RequestValidationError():
             first = error.errors()[0]
@@ -132,7 +144,7 @@ def answer(error: Exception, *, retry_after: float | None = None) -> Response:
             headers = dict(error.headers or {})
             return _document(code, kind, str(error.detail), "", headers=headers)
         case _:
-            return _fault(error, "E-INTERNAL")
+            return _fault(error, "E-INTERNAL", more)
 
 
 def install(app: FastAPI) -> None:
@@ -177,11 +189,16 @@ SCHEMA: dict[str, Any] = {
         "detail": {"type": "string"},
         "code": {"type": "string"},
         "hint": {"type": "string"},
+        "accepted": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "Of a form: the receipts of the files before the one at fault.",
+        },
     },
 }
 
 
-def _fault(error: Exception, code: str) -> Response:
+def _fault(error: Exception, code: str, more: Mapping[str, Any] | None) -> Response:
     number = secrets.token_hex(4)
     _log.error("fault %s", number, exc_info=error)
     return _document(
@@ -189,6 +206,7 @@ def _fault(error: Exception, code: str) -> Response:
         KINDS["E-INTERNAL"],
         f"Something went wrong on our side; it is in the log as {number}.",
         "Try again; if it stays, tell whoever runs the service the number.",
+        more=more,
     )
 
 
@@ -200,7 +218,7 @@ def _document(
     *,
     retry_after: float | None = None,
     headers: dict[str, str] | None = None,
-    more: dict[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
     body = {
         **(more or {}),

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import uvicorn
@@ -43,7 +44,7 @@ class Part:
 
     name: str
     run: Callable[[], object]  #: blocks until stopped
-    stop: Callable[[], None]  #: returns at once; may be called twice and from a signal handler
+    stop: Callable[[], None]  #: returns at once; called once, in a thread of its own
 
 
 def is_loopback(host: str) -> bool:
@@ -111,11 +112,18 @@ def run(
         said,
     )
     died: list[str] = []
+    told: SimpleQueue[None] = SimpleQueue()
 
     def stop(*_: object) -> None:
+        # A signal interrupts this very thread wherever it is, also while it wakes a part and holds
+        # its lock: so no lock is taken here. The queue's ``put`` is made for it.
         if server.should_exit:
             server.force_exit = True
         server.should_exit = True
+        told.put(None)
+
+    def ending() -> None:
+        told.get()
         app.state.stopping.set()
         for part in parts:
             part.stop()
@@ -132,12 +140,12 @@ def run(
     threads = [
         threading.Thread(target=kept, args=(part,), name=part.name, daemon=True) for part in parts
     ]
+    threading.Thread(target=ending, name="ending", daemon=True).start()
     with _signals(stop):
         for thread in threads:
             thread.start()
         server.run(sockets=[on])
-        if not server.should_exit:
-            stop()
+        told.put(None)  # it may have ended by itself
         for thread in threads:
             thread.join(grace + _JOIN_SECONDS)
     stuck = [thread.name for thread in threads if thread.is_alive()]

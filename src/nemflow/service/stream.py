@@ -5,7 +5,8 @@ Why: who follows the store should neither poll nor miss anything.
 Promises: one event per commit, in commit order, none left out and none twice for who resumes with
 the last id it saw (``Last-Event-ID``, as browsers do, or ``?since=``); the events come from the
 ledger, so they are the same whichever process of the service answers; a silent stream is kept
-open by a comment every 15 seconds; a reader that went away stops the work.
+open by a comment every 15 seconds; a reader that went away stops the work, and so does one whose
+key or session is good no more, within the ten seconds of every other request.
 
 Look next: ``Store.commits``; ``/v1/feed`` for every single day.
 """
@@ -22,9 +23,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from nemflow.errors import StoreAway, StoreBusy
+from nemflow.errors import StoreAway, StoreBusy, UsageError
 from nemflow.plain import to_json
-from nemflow.service.auth import needs
+from nemflow.service.auth import needs, still
 from nemflow.service.problems import documented
 from nemflow.service.queries import MOST, Given
 from nemflow.store import Store
@@ -54,6 +55,11 @@ async def events(
     place = since
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
         place = int(last_event_id)
+        if place > MOST:
+            raise UsageError(
+                "Last-Event-ID is no commit number.",
+                hint="Send the id of the last event as it was.",
+            )
     if place is None:
         place = await run_in_threadpool(given.store.seq_at)
     return StreamingResponse(
@@ -64,11 +70,14 @@ async def events(
 
 
 async def _told(request: Request, store: Store, place: int) -> AsyncIterator[str]:
-    """Events behind ``place`` until the reader goes away or the service stops."""
+    """Events behind ``place`` until the reader leaves or may read no more, or the service stops."""
     yield f": behind commit {place}\nretry: 2000\n\n"
     said = time.monotonic()
     while not await request.is_disconnected() and not request.app.state.stopping.is_set():
         try:
+            if not await still(request, "read"):
+                yield ": your key or session is good no more\n\n"
+                return
             rows = await run_in_threadpool(store.commits, place, limit=_COMMITS)
         except (StoreAway, StoreBusy):
             rows = None  # nothing is lost: the next look goes on from the same place

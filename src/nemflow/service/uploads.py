@@ -190,14 +190,26 @@ async def _answered(
         return await work(body)
     except Gone:
         return Response(status_code=400)  # nobody reads it
-    except Exception as error:  # noqa: BLE001  told as a problem document, faults are logged
+    except Exception as caught:  # noqa: BLE001  told as a problem document, faults are logged
+        error, more = caught, {}
+        if isinstance(caught, _InPart):
+            error = caught.why
+            more = {"accepted": [_receipt(name, receipt) for name, receipt in caught.accepted]}
         noticed(request, error)
-        told = answer(error)
+        told = answer(error, more=more)
         scene = SCENE.get() or Scene()
         code = error.code if isinstance(error, Problem | NemflowError) else "E-INTERNAL"
         refused = UploadRefused(code, scene.request, scene.trace, scene.who)
         tell(given.hook, refused)
         return told if body.ended else Refusal(told)
+
+
+class _InPart(Exception):
+    """A file of a form could not be accepted; those before it were."""
+
+    def __init__(self, why: Exception, accepted: list[tuple[str, Receipt]]) -> None:
+        super().__init__()
+        self.why, self.accepted = why, accepted
 
 
 async def _taken(
@@ -209,7 +221,7 @@ async def _taken(
     *,
     name: str | None,
 ) -> Response:
-    """Take the body in; everything or nothing."""
+    """Take the body in: nothing before all of it has come."""
     intake = given.intake
     if intake is None or "uploads" not in given.features:
         raise Problem("E-ROUTE", "This service takes no uploads.")
@@ -241,7 +253,7 @@ def _received(
     """Every file safe and in the ledger.
 
     Of several files each is accepted for itself: when a later one fails, the problem names those
-    that were accepted, and sending all again only makes duplicates of them.
+    that were accepted (``accepted``), and sending all again only makes duplicates of them.
     """
     scene = SCENE.get() or Scene()
     parts.end()
@@ -269,11 +281,15 @@ def _received(
                 hook=hook,
             )
         except Exception as error:
+            why: Exception = error
+            if isinstance(error, UsageError) and key is not None:
+                why = Problem("E-IDEMPOTENCY", error.message, error.hint)
             if receipts:
                 intake.nudge()
-            if isinstance(error, UsageError) and key is not None:
-                raise Problem("E-IDEMPOTENCY", error.message, error.hint) from error
-            raise
+                why = _InPart(why, receipts)
+            if why is error:
+                raise
+            raise why from error
         if receipt.state not in FINAL and not receipt.repeated:
             intake.accepted(landing.size)
         receipts.append((name, receipt))

@@ -136,8 +136,8 @@ class Arrivals:
         with self.backend.reading() as conn:
             return history.published_readings(conn, self.backend, since)
 
-    def standing(self, numbers: Sequence[int]) -> dict[int, tuple[str, int]]:
-        """State and size in bytes of these deliveries, by number; unknown ones are left out."""
+    def standing(self, numbers: Sequence[int]) -> dict[int, tuple[str, int, str | None]]:
+        """State, size in bytes and SHA-256 of these deliveries, by number; without unknown ones."""
         with self.backend.reading() as conn:
             return history.standing(conn, numbers)
 

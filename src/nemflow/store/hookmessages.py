@@ -52,25 +52,27 @@ class Message:
     attempts: int  #: made before
 
 
-def make_messages(backend: Backend, number: int) -> int:
-    """Turn what lies behind a webhook's cursors into messages; how far they were moved.
+def make_messages(backend: Backend, number: int) -> bool:
+    """Turn what lies behind a webhook's cursors into messages; whether to call it again at once.
 
-    Call it until 0. What there is to tell is found out as a reader; then it is written and the
-    cursors are moved, unless somebody else has moved them meanwhile.
+    That is: when as many outcomes lay there as are taken in one go. What happens meanwhile waits
+    for the next time, else there would be no end under steady load. What there is to tell is found
+    out as a reader; then it is written and the cursors are moved, unless somebody else has moved
+    them meanwhile.
     """
     columns = webhook.c
     question = sa.select(webhook).where(columns.id == number, columns.removed_at.is_(None))
 
-    def find(conn: sa.Connection) -> tuple[Any, int, int, list[_Made]] | None:
+    def find(conn: sa.Connection) -> tuple[Any, int, int, list[_Made], bool] | None:
         found = conn.execute(question).first()
         return None if found is None else (found, *_to_tell(conn, backend, found))
 
     told = backend.look(find)
     if told is None:
-        return 0
-    before, outcome_seq, change_seq, made = told
+        return False
+    before, outcome_seq, change_seq, made, more = told
     if (outcome_seq, change_seq) == (before.outcome_seq, before.change_seq):
-        return 0
+        return False
 
     def write(conn: sa.Connection) -> None:
         now = row(conn, number)
@@ -80,11 +82,13 @@ def make_messages(backend: Backend, number: int) -> int:
             conn.execute(sa.update(webhook).where(columns.id == number).values(**moved))
 
     backend.transact(write)
-    return int(outcome_seq - before.outcome_seq + change_seq - before.change_seq)
+    return more
 
 
-def _to_tell(conn: sa.Connection, backend: Backend, found: Any) -> tuple[int, int, list[_Made]]:
-    """Where the cursors will stand, and the messages up to there."""
+def _to_tell(
+    conn: sa.Connection, backend: Backend, found: Any
+) -> tuple[int, int, list[_Made], bool]:
+    """Where the cursors will stand, the messages up to there, and whether more may lie behind."""
     events = frozenset(found.events.split())
     made: list[_Made] = []
     rows = outcomes.behind(conn, backend, found.outcome_seq, limit=AT_ONCE)
@@ -93,9 +97,10 @@ def _to_tell(conn: sa.Connection, backend: Backend, found: Any) -> tuple[int, in
         event = event if event in events else FINAL
         if event in events and found.sender in (None, each["sender"]):
             made.append((event, _of_outcome(each)))
+    more = rows.height == AT_ONCE
     outcome_seq = found.outcome_seq if rows.is_empty() else int(rows["seq"][-1])
     if CHANGES not in events:
-        return outcome_seq, found.change_seq, made
+        return outcome_seq, found.change_seq, made, more
     newest = known.last_seq(conn)
     if newest > found.change_seq:
         try:
@@ -105,7 +110,7 @@ def _to_tell(conn: sa.Connection, backend: Backend, found: Any) -> tuple[int, in
         if not changed.is_empty():
             told = _of_changes(found.consumer, found.change_seq, newest, changed)
             made.append((CHANGES, told))
-    return outcome_seq, newest, made
+    return outcome_seq, newest, made, more
 
 
 def test_message(conn: sa.Connection, backend: Backend, number: int) -> int:

@@ -40,6 +40,10 @@ _PROMISES: Final = {
         SELECT 'load ' || id FROM load
         WHERE days_read <> days_stored + days_unchanged + days_rejected
            OR reads_read <> reads_stored + reads_unchanged + reads_rejected""",
+    "no file counts less than nothing": """
+        SELECT 'file ' || id FROM file
+        WHERE days_stored < 0 OR days_unchanged < 0 OR days_rejected < 0
+           OR reads_stored < 0 OR reads_unchanged < 0 OR reads_rejected < 0""",
     "a published load has its event": """
         SELECT 'load ' || l.id FROM load AS l WHERE l.state = 'published' AND NOT EXISTS (
           SELECT 1 FROM load_event AS e

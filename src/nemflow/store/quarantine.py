@@ -143,16 +143,16 @@ def records(
 
 
 def must_be_open(conn: sa.Connection, ids: Collection[int]) -> None:
-    """Make sure that nobody else took these records in meanwhile.
+    """Make sure that nobody else took these records in, or does so until the transaction ends.
 
     Raises:
         StoreTaken: somebody did.
     """
     left = 0
-    for some in batches(ids):
-        question = sa.select(sa.func.count()).select_from(quarantine)
+    for some in batches(ids):  # in order: who wants the same records waits, and finds them closed
         still = quarantine.c.id.in_(some), quarantine.c.resolved_by.is_(None)
-        left += int(conn.execute(question.where(*still)).scalar_one())
+        question = sa.select(quarantine.c.id).where(*still).order_by(quarantine.c.id)
+        left += len(conn.execute(question.with_for_update()).all())
     if left != len(ids):
         raise StoreTaken(
             "Another replay is taking the same records in.", hint="Run the replay again."

@@ -135,7 +135,8 @@ def _names(conn: sa.Connection) -> list[str]:
 
 def _holder(token: str) -> str:
     """Host and process of a lease token, without what makes it unique."""
-    return ":".join(token.split(":")[:2])
+    place, colon, rest = token.partition(":")
+    return place.partition("/")[0] + colon + rest.partition(":")[0]
 
 
 def _on_server(conn: sa.Connection) -> pl.DataFrame:

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TextIO
 
 import structlog
 
 from nemflow import events
-from nemflow.errors import DataError, NemflowError
+from nemflow.errors import traced
 from nemflow.events import SCENE, Event, Scene, trace_of
 
 MARKET: Final = timezone(timedelta(hours=10))
@@ -113,21 +112,10 @@ def _placed(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mutab
         out |= {name: value for name, value in zip(names, place, strict=True) if value is not None}
     out |= {name: value for name, value in said.items() if value not in (None, "")}
     if record.exc_info and record.exc_info[1] is not None:
-        out["exception"] = "\n".join(_fault(record.exc_info[1]))
-    elif record.exc_text:  # from a child process
-        out["exception"] = "see the line of the child process"
+        out["exception"] = "\n".join(traced(record.exc_info[1]))
+    elif record.exc_text:  # from a child process, which has told no more either
+        out["exception"] = record.exc_text
     return out
-
-
-def _fault(error: BaseException) -> Iterator[str]:
-    """Type and place; what it says only where that can be no data."""
-    if error.__cause__ is not None:
-        yield from _fault(error.__cause__)
-    for frame in traceback.extract_tb(error.__traceback__):
-        yield f"{frame.filename}:{frame.lineno} in {frame.name}"
-    ours = isinstance(error, NemflowError) and not isinstance(error, DataError)
-    name = type(error).__name__
-    yield f"{name}: {error}" if ours or isinstance(error, OSError) else name
 
 
 def lines(event: Event) -> None:

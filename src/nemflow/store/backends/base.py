@@ -66,7 +66,8 @@ class Backend(Protocol):
         is done again, so then doing it twice must be the same as doing it once.
 
         Raises:
-            StoreError: it did not work out, or what was tried last cannot be found out.
+            StoreUnresolved: whether what was tried last was saved cannot be found out.
+            StoreError: it did not work out.
         """
 
     def look(self, work: Callable[[sa.Connection], T]) -> T:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 import stamina
 
-from nemflow.errors import StoreAway, StoreError, StoreTaken
+from nemflow.errors import StoreAway, StoreError, StoreTaken, StoreUnresolved
 
 if TYPE_CHECKING:
     from nemflow.store.backends.pool import Pool
@@ -35,10 +35,6 @@ _LONGEST_WAIT = 5.0
 _KEY = "nemflow_session"
 # Each retry is logged by stamina; without a handler Python would print it to the person's terminal.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
-
-
-class Unresolved(StoreError):
-    """It could not be found out in time whether a transaction was committed."""
 
 
 def patiently(action: Callable[[], T], pool: Pool) -> T:
@@ -57,7 +53,8 @@ def patiently(action: Callable[[], T], pool: Pool) -> T:
 
 
 def _worth_another_try(error: Exception) -> bool:
-    return isinstance(error, StoreError) and error.transient and not isinstance(error, StoreTaken)
+    never = isinstance(error, StoreTaken | StoreUnresolved)
+    return isinstance(error, StoreError) and error.transient and not never
 
 
 def remember_session(connection: Any, record: Any) -> None:

@@ -27,8 +27,10 @@ from nemflow.errors import (
     MissingExtra,
     StoreAway,
     StoreBusy,
+    StoreError,
     StoreOutdated,
     StoreUnreachable,
+    StoreUnresolved,
 )
 from nemflow.store.backends import codec
 from nemflow.store.backends.faults_postgres import explained
@@ -219,10 +221,10 @@ class PostgresBackend:
 
         try:
             return patience.patiently(ask, self._pool)
-        except StoreAway:
+        except StoreError:  # all connections in use is no answer either
             if happened is None:
                 raise error from None
-            raise patience.Unresolved(
+            raise StoreUnresolved(
                 f"The link to {self._place} was cut while a change was being saved, and the "
                 "server did not come back: whether it was saved is not known.",
                 hint="Load again when the server is back: what was saved is recognised.",
