@@ -34,48 +34,86 @@ from nemflow.simulating.asking import FINAL, Asking
 from nemflow.simulating.sending import HttpDoor, Pace
 from nemflow.store import open_store
 
-_COMMANDS = 6  # nemflow load at the same moment
+_LOADS = 6  # calls of nemflow load at the same moment
+_DROPPED = 50  # copies that lie in the drop folder at that moment
+_SWEPT = 50  # copies in a folder that two calls of nemflow sweep take in
+_SWEEPS = 2
 _PATIENCE = 120.0
 
 
 def same_file(
     folder: Path, rng: random.Random, *, times: int, queue: str, database: str | None, name: str
 ) -> Attack:
-    """One file by HTTP, by ``nemflow load`` and by the drop folder, all at the same moment."""
+    """One file by HTTP, folder, batch and ``nemflow load``, all at the same moment."""
     attack = Attack(
         f"Service: the same file at once, {name}",
-        f"One file is uploaded by {times} senders at the same moment, while {_COMMANDS} calls of "
-        "`nemflow load` load it into the same store: again with other bytes, until all kinds of "
-        "wrapping were tried. It must be loaded once, and every other delivery be its duplicate.",
+        f"One file is uploaded by {times} senders at the same moment, while {_DROPPED} copies of "
+        f"it are dropped into the watched folder, {_SWEEPS} calls of `nemflow sweep` take in "
+        f"{_SWEPT} more, and {_LOADS} calls of `nemflow load` load it into the same store: again "
+        "with other bytes, until all kinds of wrapping were tried. It must be loaded once, and "
+        "every other delivery be its duplicate.",
     )
     seen: Counter[str] = Counter()
-    with running(folder, database=database, queue=queue) as service, service.client() as client:
+    channels: Counter[str] = Counter()
+    drop = folder / "drop"
+    drop.mkdir(parents=True)
+    settings = {"NEMFLOW_FOLDER_PATH": str(drop), "NEMFLOW_FOLDER_SETTLE_SECONDS": "1"}
+    given = {"database": database, "queue": queue, "settings": settings}
+    with running(folder, **given) as service, service.client() as client:
         for nth, wrapping in enumerate(("plain", "zip", "gz")):
             text = generate(nmis=5, days=20, streams=("E1",), seed=rng.randrange(10**6))
             path = _wrapped(folder / "given", f"file-{nth}", wrapping, text)
-            answers = _at_once(service, path, times)
+            answers = _at_once(service, path, times, drop)
             refused = [answer for answer in answers if answer not in (200, 202)]
             if refused:
                 attack.wrong.append(f"{wrapping}: uploads answered with {Counter(refused)}")
-            rows = _settled(client, times + _COMMANDS, f"file-{nth}")
+            rows = _settled(client, times + _LOADS + _DROPPED + _SWEPT, f"file-{nth}")
             states = Counter(row["state"] for row in rows)
             seen.update(states)
+            channels.update(row["channel"] for row in rows)
             if states["loaded"] != 1 or states["duplicate"] != len(rows) - 1:
                 attack.wrong.append(f"{wrapping}: {dict(states)} instead of one loaded")
+            attack.wrong += _of_channels(rows, wrapping, times)
+        attack.wrong += _left_in(drop, 3 * _DROPPED)
         where = database or f"sqlite:///{folder}/nemflow.db"
         with open_store(where) as store:
             days = store.nmis()["days"].to_list()
             if days != [20] * 5:  # the three files tell of the same days
                 attack.wrong.append(f"the store has {days} days")
         attack.wrong += service.verify()
-    attack.counts = {"uploads": 3 * times, "calls of load": 3 * _COMMANDS, **seen}
+    attack.counts = {f"deliveries by {channel}": n for channel, n in sorted(channels.items())}
+    attack.counts |= seen
     return attack
 
 
-def _at_once(service: Running, path: Path, times: int) -> list[int]:
-    """Upload it ``times`` times, and load it, together; the statuses of the answers."""
-    together = threading.Barrier(times + 1)
+def _of_channels(rows: list[dict[str, Any]], wrapping: str, times: int) -> list[str]:
+    """Whether every way in made as many deliveries as it was given files: none lost, none twice."""
+    wanted = {"http": times, "folder": _DROPPED, "batch": _SWEPT, "cli": _LOADS}
+    came = Counter(row["channel"] for row in rows)
+    return [f"{wrapping}: {dict(came)} instead of {wanted}"] if came != wanted else []
+
+
+def _left_in(drop: Path, dropped: int) -> list[str]:
+    """Whether every file of the drop folder has gone to ``done``."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        done = len(list((drop / "done").glob("*")))
+        rest = [path.name for path in drop.rglob("*") if path.is_file()]
+        if done == dropped == len(rest):
+            return []
+        if time.monotonic() > until:
+            return [f"{done} of {dropped} dropped files are in done, {len(rest) - done} elsewhere"]
+        time.sleep(0.3)
+
+
+def _at_once(service: Running, path: Path, times: int, drop: Path) -> list[int]:
+    """Upload it ``times`` times, and bring it all other ways, together; the uploads' statuses."""
+    together = threading.Barrier(times + 2)
     body, answers = path.read_bytes(), [0] * times
+    batch = service.folder / f"batch-{path.name}"
+    batch.mkdir()
+    for nth in range(_SWEPT):
+        (batch / f"{path.stem}-{nth}{path.suffix}").write_bytes(body)
 
     def send(nth: int) -> None:
         with service.client() as client:
@@ -83,21 +121,28 @@ def _at_once(service: Running, path: Path, times: int) -> list[int]:
             with contextlib.suppress(httpx.HTTPError):
                 answers[nth] = client.put(f"/v1/deliveries/{path.name}", content=body).status_code
 
+    def drop_them() -> None:
+        together.wait()
+        for nth in range(_DROPPED):
+            (drop / f"{path.stem}-{nth}{path.suffix}").write_bytes(body)
+
     threads = [threading.Thread(target=send, args=(nth,)) for nth in range(times)]
+    threads.append(threading.Thread(target=drop_them))
     for thread in threads:
         thread.start()
-    loads = [
+    commands = [["load", str(path)]] * _LOADS + [["sweep", str(batch)]] * _SWEEPS
+    called = [
         subprocess.Popen(
-            [*NEMFLOW, "load", str(path)], cwd=service.folder, env=service.environ,
+            [*NEMFLOW, *command], cwd=service.folder, env=service.environ,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
-        for _ in range(_COMMANDS)
+        for command in commands
     ]  # fmt: skip
     time.sleep(1.0)  # the commands take about so long to begin
     together.wait()
     for thread in threads:
         thread.join()
-    for process in loads:
+    for process in called:
         process.wait(_PATIENCE)
     return answers
 

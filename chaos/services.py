@@ -77,7 +77,7 @@ PLANS = (
     ),
     *(
         Plan(f"service stops {kind}", 20, 3, _on(kind, service_kills.terminations, "times"))
-        for kind in ("memory", "redis")
+        for kind in ("memory", "redis", "rabbitmq")
     ),
     *(
         Plan(f"service broker {kind}", full, quick, _broker(kind))

@@ -53,9 +53,15 @@ def busy(store, put, nem12, a_day):
     pipeline.load(store, [put("good.csv", nem12(a_day(), sender="OTHER"))])
     held = arrive(store, "folder/" * 9 + "in-hand.csv", "bulk")
     backend = store.backend
-    backend.transact(lambda conn: work.claim(conn, backend, held, "host:77:1:a", 60))
+    backend.transact(
+        lambda conn: work.claim(conn, backend, held, "host/boot/4026531836:77:1:a", 60)
+    )
     said = {"percent": 40, "days": 1000}
-    backend.transact(lambda conn: work.progress(conn, backend, held, "host:77:1:a", progress=said))
+    backend.transact(
+        lambda conn: work.progress(
+            conn, backend, held, "host/boot/4026531836:77:1:a", progress=said
+        )
+    )
     for number in range(12):
         arrive(store, f"{number}.csv", "urgent" if number else "normal")
     return store

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from nemflow.errors import NotFound, UsageError
 from nemflow.events import SCENE, Scene, new_trace
 from nemflow.store import work
-from nemflow.store.leases import batches
+from nemflow.store.leases import batches, holder_of
 from nemflow.store.ledger import note
 from nemflow.store.tables import delivery, delivery_step, idempotency
 
@@ -218,7 +218,7 @@ def take_away(conn: sa.Connection, backend: Backend, number: int, why: str) -> b
     work.put(conn, number, state="queued", now=now, error=why)
     work.step(
         conn, number, "taken away", attempt=row.attempts, began_at=now, ended_at=now,
-        outcome="queued", detail={"why": why, "holder": row.lease_token},
+        outcome="queued", detail={"why": why, "holder": holder_of(row.lease_token)},
     )  # fmt: skip
     return True
 

@@ -36,6 +36,12 @@ LEASE = timedelta(minutes=2)  #: an open load that shows no progress for so long
 AT_ONCE = 500  #: values in one IN (...)
 
 
+def holder_of(token: str | None) -> str:
+    """Host and process of a lease token, as people are told; empty: nobody has it."""
+    place, colon, rest = (token or "").partition(":")
+    return place.partition("/")[0] + colon + rest.partition(":")[0]
+
+
 class PiecesLost(StoreTaken):
     """A crash of the server took back pieces of an open load that it had not yet on disk."""
 

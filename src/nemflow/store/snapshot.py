@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from nemflow.store import dispatch, outcomes, problems, work
+from nemflow.store import dispatch, leases, outcomes, problems, work
 from nemflow.store.tables import delivery, outcome
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _workers(conn: sa.Connection, now: datetime) -> list[dict[str, Any]]:
         until, since = work.moment(row.lease_until), work.moment(row.since)
         found.append(
             {
-                "worker": ":".join((row.lease_token or "").split(":")[:2]),
+                "worker": leases.holder_of(row.lease_token),
                 "delivery": row.id,
                 "name": row.name,
                 "sender": row.sender,

@@ -105,7 +105,7 @@ def status(conn: sa.Connection, backend: Backend) -> Status:
         open_loads=_open(conn, held),
         leases=pl.DataFrame(
             {
-                "holder": [_holder(token) for token in held],
+                "holder": [leases.holder_of(token) for token in held],
                 "seconds_left": [round(left, 1) for left in held.values()],
             },
             schema={"holder": pl.String, "seconds_left": pl.Float64},
@@ -121,7 +121,7 @@ def _open(conn: sa.Connection, held: dict[str, float]) -> pl.DataFrame:
         .order_by(load.c.id)
     )
     rows = [
-        (number, about, name, str(at), _holder(token), round(held.get(token, 0.0), 1))
+        (number, about, name, str(at), leases.holder_of(token), round(held.get(token, 0.0), 1))
         for number, about, name, at, token in conn.execute(question)
     ]
     return pl.DataFrame(rows, schema=_OPEN, orient="row")
@@ -131,12 +131,6 @@ def _names(conn: sa.Connection) -> list[str]:
     """The tables that are there: an older store lacks some."""
     there = set(sa.inspect(conn).get_table_names())
     return sorted(there & set(metadata.tables))
-
-
-def _holder(token: str) -> str:
-    """Host and process of a lease token, without what makes it unique."""
-    place, colon, rest = token.partition(":")
-    return place.partition("/")[0] + colon + rest.partition(":")[0]
 
 
 def _on_server(conn: sa.Connection) -> pl.DataFrame:

@@ -206,9 +206,10 @@ def take(
     lost = None if row.lease_token is None else row.attempts
     if row.lease_token is not None:
         _close_attempt(conn, number, row.lease_token, "Its worker was lost.")
+        who = leases.holder_of(row.lease_token)
         step(
             conn, number, "lost", attempt=row.attempts, began_at=moment(row.state_at) or now,
-            ended_at=now, outcome="lease ran out", detail={"holder": row.lease_token},
+            ended_at=now, outcome="lease ran out", detail={"holder": who},
         )  # fmt: skip
     if row.attempts >= most:
         why = f"{POISON}: {row.attempts} attempts were begun and none came to an end."
