@@ -44,8 +44,8 @@ def main(link: Connection, url: str, pool: Pool | None, how: How) -> None:
     """
     from nemflow.store import open_store
 
-    _listen()
     try:
+        _listen()
         with open_store(url, create=False, pool=pool) as store:
             while (given := link.recv()) is not None:
                 link.send(("done", _load(store, given, how, link)))
@@ -54,6 +54,8 @@ def main(link: Connection, url: str, pool: Pool | None, how: How) -> None:
     except BaseException as error:  # noqa: BLE001 - the parent tells it
         with contextlib.suppress(OSError):
             link.send(("failed", _sendable(error)))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is done is not stopped any more
 
 
 def _load(store: Store, given: Given, how: How, link: Connection) -> list[tuple[int, FileOutcome]]:

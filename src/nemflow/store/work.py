@@ -203,13 +203,14 @@ def take(
         return Taken(_work(row, row.attempts))
     if not _free(row, now):
         return Taken(None)
-    lost = None if row.lease_token is None else row.attempts
+    lost = None
     if row.lease_token is not None:
+        lost = row.attempts
         _close_attempt(conn, number, row.lease_token, "Its worker was lost.")
-        who = leases.holder_of(row.lease_token)
+        detail = {"holder": leases.holder_of(row.lease_token)}
         step(
             conn, number, "lost", attempt=row.attempts, began_at=moment(row.state_at) or now,
-            ended_at=now, outcome="lease ran out", detail={"holder": who},
+            ended_at=now, outcome="lease ran out", detail=detail,
         )  # fmt: skip
     if row.attempts >= most:
         why = f"{POISON}: {row.attempts} attempts were begun and none came to an end."
@@ -450,13 +451,10 @@ def _close_attempt(conn: sa.Connection, number: int, token: str, why: str) -> No
         sa.update(delivery)
         .where(members)
         .values(
-            state="cancelled",
-            error=why,
-            lease_token=None,
-            lease_until=None,
+            state="cancelled", error=why, lease_token=None, lease_until=None,
             finished_at=datetime.now(MARKET_OFFSET),
         )
-    )
+    )  # fmt: skip
 
 
 def _free(row: Any, now: datetime) -> bool:
