@@ -16,10 +16,20 @@ SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent
 SECONDS = 12
 
 
-@pytest.mark.skipif(SCHEMATHESIS is None, reason="schemathesis is not installed")
+needs_schemathesis = pytest.mark.skipif(
+    SCHEMATHESIS is None, reason="schemathesis is not installed"
+)
+
+
+@needs_schemathesis
 def test_whatever_is_asked_the_answer_is_documented_and_never_a_fault_of_ours(tmp_path) -> None:
     """No status but the documented ones, no 5xx, no body of another kind than its schema says."""
-    service = Service(tmp_path, env={"NEMFLOW_SERVICE_WAIT_SECONDS": "1"})
+    asked_oddly(tmp_path)
+
+
+def asked_oddly(tmp_path: Path, **settings: str) -> None:
+    """Start a service with these settings, load a file, and ask whatever its OpenAPI allows."""
+    service = Service(tmp_path, env={"NEMFLOW_SERVICE_WAIT_SECONDS": "1", **settings})
     service.start()
     try:
         service.run("generate", "-o", "day.csv", "--days", "2")
