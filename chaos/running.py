@@ -40,7 +40,7 @@ NEMFLOW = [sys.executable, "-m", "nemflow.cli"]
 _LOOK_SECONDS = 0.05
 _START_SECONDS = 90
 _END_SECONDS = 60
-DRAIN_SECONDS = 300
+DRAIN_SECONDS = 900  # workers that are killed all the time load a few files a second
 #: Leases and pauses so short that what was killed is taken up again within seconds; attempts
 #: without end, because the file is never at fault here.
 SETTINGS = {
