@@ -53,6 +53,7 @@ PLACES: Final = {
     "job-taken": "a worker has a message, and has not claimed the delivery",
     "job-claimed": "the delivery is leased to a worker, which has done nothing for it",
     "job-beat": "a lease is about to be renewed",
+    "ahead-taken": "deliveries that wait are held to be looked into, none of them is",
     "job-failed": "an attempt has failed, the ledger does not know it",
     "job-done": "a delivery is done with, its message is not acknowledged",
     "job-hand-back": "a worker that is told to stop is about to give back what it has",

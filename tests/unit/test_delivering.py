@@ -769,6 +769,19 @@ def test_the_same_bytes_come_again_while_they_are_read(  # noqa: PLR0917 - fixtu
     must_hold(store, spool)
 
 
+def test_an_original_that_goes_once_it_was_seen_is_tried_again(
+    store, spool, nem12, a_day, monkeypatch
+) -> None:
+    """Gone between the look and the reading is as gone as before: not dead at once."""
+    receipt = send(store, spool, "a.csv", nem12(a_day()))
+    spool.delete(receipt.sha256)
+    monkeypatch.setattr(Spool, "has", lambda self, sha256: True)
+    token = claimed(store, receipt.delivery)
+    with pytest.raises(SpoolFault):
+        process(store, spool, receipt.delivery, token=token, how=Delivering())
+    assert row(store, receipt.delivery)["lease_token"] == token
+
+
 @pytest.mark.parametrize("kind", ["text", "zip"])
 def test_an_original_that_cannot_be_read_now_is_not_the_sender_s_fault(  # noqa: PLR0917 - fixtures
     store, spool, nem12, a_day, monkeypatch, kind

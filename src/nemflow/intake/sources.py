@@ -148,8 +148,9 @@ def _check_path(path: str | os.PathLike[str]) -> None:
         raise UsageError("An empty path leads nowhere.", hint="Use '.' for the current folder.")
     try:
         Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"There is no file or folder {shown!r}.", hint="Check the path.") from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        told = f"There is no file or folder {shown!r}."
+        raise UsageError(told, hint="Check the path.") from error
     except PermissionError:
         return  # it may exist: refused when its turn comes, beside the others
     except (OSError, ValueError) as error:

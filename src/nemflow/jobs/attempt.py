@@ -13,6 +13,7 @@ Look next: ``nemflow.store.work`` for the ledger's side, ``worker.py`` for who c
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import logging
@@ -27,6 +28,7 @@ from nemflow import events, failpoints
 from nemflow.errors import NemflowError, SpoolFault, StoreError, StoreFull, StoreTaken
 from nemflow.events import tell
 from nemflow.pipeline import delivering
+from nemflow.pipeline.ahead import look_ahead
 from nemflow.pipeline.loading import new_token
 from nemflow.pipeline.outcome import Counts, LoadSummary
 from nemflow.store import work
@@ -116,6 +118,7 @@ class Attempt:
             return self._run(taken.work.attempt)
         finally:
             events.SCENE.reset(before)
+            self._look_ahead()
 
     def _run(self, attempt: int) -> str | None:
         """What was claimed."""
@@ -145,6 +148,15 @@ class Attempt:
         self._ended(settled.state, settled.reason)
         self._final(settled.state, settled.reason, settled.outcome)
         return settled.state
+
+    def _look_ahead(self) -> None:
+        """Between this attempt and the next, see what is in some of those that wait."""
+        with contextlib.suppress(NemflowError):  # whatever it is, the next attempt meets it too
+            look_ahead(
+                *(self._store, self._spool, self._how),
+                hook=self._hook,
+                stopped=lambda: self._aborted,
+            )
 
     def abort(self) -> None:
         """Have it stop at its next sign of life, and be handed back."""

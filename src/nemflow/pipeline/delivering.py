@@ -35,7 +35,7 @@ from nemflow.mdff.asexml import XmlLimits
 from nemflow.pipeline import large
 from nemflow.pipeline import work as loads
 from nemflow.pipeline.dry import DrySink
-from nemflow.pipeline.inspecting import inspect
+from nemflow.pipeline.inspecting import in_short, look_into
 from nemflow.pipeline.outcome import LoadSummary
 from nemflow.pipeline.reporting import acknowledge
 from nemflow.pipeline.reviewing import Told
@@ -293,14 +293,8 @@ class _Way:
     def inspect(self, spool: Spool) -> None:
         """See what is in it, and keep that in the ledger."""
         with self._step("inspect") as detail:
-            found = inspect(
-                spool.path(self._row.sha256),
-                self._row.name,
-                limits=self._how.limits,
-                xml_limits=self._how.xml_limits,
-            ).to_dict()
-            found["not_checked"] = list(self._how.not_checked)
-            detail.update({key: found[key] for key in ("kind", "members", "bytes", "nmi_count")})
+            found = look_into(spool.path(self._row.sha256), self._row.name, self._how)
+            detail.update(in_short(found))
         self._held(
             lambda conn: (
                 work.describe(conn, self._row.id, self._token, found) and self._renewed(conn)

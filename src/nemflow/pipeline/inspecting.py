@@ -7,7 +7,7 @@ cannot be opened is counted. Memory is bounded, and so is what is looked at: ``p
 there was more. The fields are those of the 100, 200, 250 and 300 records as they stand, so they
 may be wrong; only loading says what they are worth.
 
-Look next: ``delivering.py``, which keeps the answer in the ledger.
+Look next: ``delivering.py`` and ``ahead.py``, which keep the answer in the ledger.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from nemflow.intake.blob import out_of_reach
 from nemflow.mdff import asexml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from nemflow.pipeline.delivering import Delivering
 
 T = TypeVar("T", str, int)
 #: So many bytes of text, unpacked, are looked at.
@@ -77,6 +79,19 @@ class Inspection:
             "receivers": sorted(self.receivers)[:NAMED],
             "partial": self.partial,
         }
+
+
+def look_into(
+    path: Path, name: str, how: Delivering, *, most_bytes: int = INSPECTED_BYTES
+) -> dict[str, Any]:
+    """What the ledger keeps of a look into a file: plain values. Raises as ``inspect``."""
+    seen = inspect(path, name, limits=how.limits, xml_limits=how.xml_limits, most_bytes=most_bytes)
+    return seen.to_dict() | {"not_checked": list(how.not_checked)}
+
+
+def in_short(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the timeline says of it."""
+    return {key: found[key] for key in ("kind", "members", "bytes", "nmi_count")}
 
 
 def inspect(
