@@ -27,9 +27,12 @@ from nemflow.mdff.generate import generate
 
 _RATE = 12.0  # uploads a second; more than is loaded meanwhile
 _PER_KILL = 20  # files for each kill
-#: A text of several pieces, so that the places between them are reached: 50 NMIs x 90 days.
-_LARGE_DAYS, _LARGE_NMIS = 90, 50
-_LARGE_MOST = 4
+#: A text of several pieces, so that the places between them are reached: 50 NMIs x 365 days.
+_LARGE_DAYS, _LARGE_NMIS = 365, 50
+_LARGE_MOST = 8
+_LARGE_BYTES = 1_000_000
+#: Only an attempt that lasts comes here, and not often: the first time counts.
+_RARE = ("between-pieces", "job-beat", "job-failed", "job-hand-back", "job-handed-back")
 _PLACES_FILES = 120
 _WAITING_MOST = 20
 _PLACES_SECONDS = 150.0
@@ -83,7 +86,8 @@ def places(
         place = folder / f"round-{nth}"
         marks = place / "killed"
         marks.mkdir(parents=True)
-        spec = ",".join(f"{each}@{rng.randint(1, 3)}=kill:{marks / each}" for each in wanted)
+        nth_time = {each: 1 if each in _RARE else rng.randint(1, 3) for each in wanted}
+        spec = ",".join(f"{each}@{n}=kill:{marks / each}" for each, n in nth_time.items())
         settings = {
             "NEMFLOW_FAILPOINTS": spec,
             "NEMFLOW_WORKER_GRACE_SECONDS": "5",
@@ -115,12 +119,13 @@ def _unrest(
         stopped, sent = 0.0, 0
         with service.client() as client:
             while len(list(marks.iterdir())) < wanted and time.monotonic() < until:
-                if not (marks / "between-pieces").exists() and sent < _LARGE_MOST:
+                missing = any(not (marks / place).exists() for place in _RARE)
+                if missing and sent < _LARGE_MOST and _waiting(client) < _WAITING_MOST:
                     sent += _put(client, f"large-{sent}.csv", large(sent))
                 if not (marks / "job-failed").exists():
                     _away_for_a_moment(service.folder / "nemflow-spool")
                 if not (marks / "job-handed-back").exists() and stopped < time.monotonic() - 5:
-                    for pid in service.workers() if _is_working(client) else ():
+                    for pid in service.workers() if _large_in_hand(client) else ():
                         service.kill(pid, signal.SIGTERM)
                         stopped = time.monotonic()
                 if (
@@ -139,10 +144,13 @@ def _waiting(client: httpx.Client) -> int:
     return _WAITING_MOST
 
 
-def _is_working(client: httpx.Client) -> bool:
-    """Whether something is being loaded just now."""
+def _large_in_hand(client: httpx.Client) -> bool:
+    """Whether a large file is being loaded just now, which will take a while."""
     with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
-        return bool(client.get("/v1/backlog").json()["working"])
+        return any(
+            each["state"] == "loading" and each["size"] > _LARGE_BYTES
+            for each in client.get("/v1/now").json()["workers"]
+        )
     return False
 
 
