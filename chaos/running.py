@@ -317,10 +317,21 @@ def sent_under(
             pace = Pace(per_second=rate, senders=senders, patience=300)
             found = run.send(mix, door, pace, asking)
             run.drain(found, asking, drain)
+        _until_nothing_waits(client, drain)
         run.compare(found, asking)
     judge(service, found, attack)
     attack.wrong += made.failed
     return found
+
+
+def _until_nothing_waits(client: httpx.Client, seconds: float) -> None:
+    """Returns when what the trouble has sent is done too, at the latest after so long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
+            if not client.get("/v1/backlog").json()["files"]:
+                return
+        time.sleep(0.5)
 
 
 def judge(service: Running, found: Simulation, attack: Attack) -> None:
