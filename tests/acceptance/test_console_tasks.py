@@ -1,15 +1,12 @@
 """A night's files, one of them wrong: what the person on call does about it, in clicks.
 
-60 files; NEMFLOW_TEST_NIGHT=200 makes it a long night.
-
-The simulator sends a mix of good, broken, corrected and repeated files, zips and messages, and in
+The simulator sends 200 files: good, broken, corrected and repeated ones, zips and messages, and in
 their midst one that was sent under the wrong rule profile and has a faulty day besides. Clicks are
-counted by the page itself. About half a minute. Next: test_console.py, docs/console.md.
+counted by the page itself. Next: test_console.py, docs/console.md.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from nemflow.simulating.traffic import Mix
 browsing = from_file(Path(__file__).with_name("test_console.py"))
 process = browsing.process
 expect = browsing.playwright_api.expect
-FILES = int(os.environ.get("NEMFLOW_TEST_NIGHT", "60"))
+FILES = 200
 NIGHT: dict[str, Any] = {
     "files": FILES // 2, "nmis": 1, "days": 1, "intervals": (30,), "corrections": 0.15,
     "broken": 0.08, "duplicates": 0.08, "zipped": 0.06, "asexml": 0.04,
