@@ -14,7 +14,6 @@ which kills a service.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import signal
@@ -77,8 +76,9 @@ def arm(spec: str) -> None:
 
     Args:
         spec: ``place@nth=kill`` or ``place@nth=sleep:seconds``, several joined by commas; without
-            ``@nth`` the first time the place is reached. ``kill:PATH`` dies only if it can make
-            the file PATH: once, of however many processes. Empty: nothing will happen.
+            ``@nth`` the first time the place is reached. ``kill:PATH`` and ``sleep:seconds:PATH``
+            do so only if they can make the file PATH: once, of however many processes. Empty:
+            nothing will happen.
 
     Raises:
         ValueError: no such place, or no such thing to do.
@@ -95,12 +95,13 @@ def arm(spec: str) -> None:
 
 
 def _act(what: str) -> Callable[[], None]:
-    verb, _, seconds = what.partition(":")
+    verb, _, rest = what.partition(":")
     if verb == "kill":
-        return functools.partial(_die_once, seconds) if seconds else _die
+        return functools.partial(_once, rest, _die) if rest else _die
     if verb == "sleep":
-        pause = float(seconds)
-        return lambda: time.sleep(pause)
+        seconds, _, path = rest.partition(":")
+        sleep = functools.partial(time.sleep, float(seconds))
+        return functools.partial(_once, path, sleep) if path else sleep
     raise ValueError(f"A failpoint can 'kill', 'kill:path' or 'sleep:seconds', not {what!r}")
 
 
@@ -111,11 +112,13 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _die_once(path: str) -> None:
-    """Die if nobody did so for this file yet."""
-    with contextlib.suppress(FileExistsError):
+def _once(path: str, act: Callable[[], None]) -> None:
+    """Do it if nobody did so for this file yet."""
+    try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-        _die()
+    except FileExistsError:
+        return
+    act()
 
 
 arm(os.environ.get(VARIABLE, ""))

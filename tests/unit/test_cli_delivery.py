@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from nemflow.cli import app
 from nemflow.pipeline import verifying
-from nemflow.store import Store, open_store, work
+from nemflow.store import Store, open_store, timeline, work
 from nemflow.store.tables import MARKET_OFFSET
 
 
@@ -54,7 +54,7 @@ def arrived(tmp_path, monkeypatch):
                     {"kind": "NEM12", "nmi_count": 2, "first_day": "2025-03-01",
                      "last_day": "2025-03-02"},
                 )  # fmt: skip
-                work.step(
+                timeline.step(
                     conn, number, "load", attempt=1, began_at=at, ended_at=at,
                     outcome="E-SYSTEM", detail={"error": "broken", "days": {"read": 1}},
                 )  # fmt: skip
@@ -75,7 +75,9 @@ def test_one_delivery_tells_where_it_is_and_its_way(arrived):
     assert (answer["state"], answer["sender"], answer["kept"]) == ("dead", "MDPA", "spooled")
     assert answer["inspected"]["nmi_count"] == 2
     assert answer["timeline"][0]["detail"] == {"error": "broken", "days": {"read": 1}}
-    (row,) = csv.DictReader(io.StringIO(run("delivery", arrived[0], "--csv").partition("\n\n")[0]))
+    lines = io.StringIO(run("delivery", arrived[0], "--csv").partition("\n\n")[0])
+    row, end = csv.DictReader(lines)
+    assert (end["step"], end["outcome"]) == ("attempt", "dead")
     assert (row["step"], row["outcome"]) == ("load", "E-SYSTEM")
     assert "no delivery 99" in run("delivery", 99, code=1)
 

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from nemflow.errors import NotFound, UsageError
-from nemflow.store import Store, work
+from nemflow.store import Store, timeline, work
 from nemflow.store.tables import MARKET_OFFSET, api_key, audit, load
 
 
@@ -127,7 +127,7 @@ def test_a_delivery_tells_its_way(store: Store) -> None:
 
     def steps(conn: sa.Connection) -> None:
         for name, second, outcome in (("load", 4, "E-STORE-BUSY"), ("inspect", 1, "ok")):
-            work.step(
+            timeline.step(
                 conn, number, name, attempt=1, began_at=at + timedelta(seconds=second),
                 ended_at=at + timedelta(seconds=second + 2), outcome=outcome, detail={"n": second},
             )  # fmt: skip

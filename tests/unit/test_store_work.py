@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import integers, lists, sampled_from, tuples
 
 from nemflow.errors import NotFound, StoreTaken, UsageError
-from nemflow.store import Store, dispatch, leases, once, work
+from nemflow.store import Store, dispatch, leases, once, timeline, work
 from nemflow.store.tables import MARKET_OFFSET, audit, delivery, delivery_step, load
 
 T = TypeVar("T")
@@ -433,7 +433,7 @@ def test_details_expire_and_what_failed_keeps_them(store: Store) -> None:
     at = datetime.now(MARKET_OFFSET)
     for number, state in ((good, "loaded"), (bad, "rejected")):
         claim(store, number, f"w:{number}:x")
-        do(store, work.step, number, "load", attempt=1, began_at=at, ended_at=at)
+        do(store, timeline.step, number, "load", attempt=1, began_at=at, ended_at=at)
         do(store, work.settle, number, f"w:{number}:x", state)
     do(store, once.remember, None, "x", sha256="aa", delivery=good)
     none = timedelta(days=1)

@@ -88,6 +88,7 @@ def _work(chosen: Settings, lanes: tuple[str, ...], *, supervised: bool) -> None
     from nemflow.service.watching import Watching, of_process
     from nemflow.store import open_store
 
+    _on_signals(lambda: sys.exit(0))  # nothing is in hand yet
     queue = queue_of(chosen)
     with open_store(chosen.db, create=False, pool=chosen.pool) as store:
         spool, how = spool_of(chosen), delivering_of(chosen)
@@ -95,7 +96,11 @@ def _work(chosen: Settings, lanes: tuple[str, ...], *, supervised: bool) -> None
         watched = Watching(chosen)
         live = None if side is None else side.tell_progress
         one = Worker(
-            store, spool, queue, how, chosen.working, lanes=lanes, live=live, hook=watched.hook
+            *(store, spool, queue, how, chosen.working),
+            lanes=lanes,
+            live=live,
+            hook=watched.hook,
+            ends=True,
         )
         # The service looks through the ledger too, and sooner; but it may be down.
         every = max(_LOOK_SECONDS, chosen.rhythm.every_seconds)

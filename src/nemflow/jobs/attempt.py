@@ -3,7 +3,8 @@
 Why: whatever happens in between (an error, a lost lease, a stop, a kill), the ledger must end up
 with the truth, and one place must see to that.
 
-Promises: the attempt is counted before it begins; the lease is renewed as long as the work moves; a
+Promises: the attempt is counted before it begins; the lease is renewed as long as the work moves,
+and whoever does not stop when it has run out is told of, so that its process can be ended; a
 transient error brings the delivery back later, with a pause that grows and is not the same for all;
 any other error, and the last attempt's, makes it ``dead``. When the ledger itself cannot be reached
 nothing is said, and the lease runs out.
@@ -69,8 +70,23 @@ class Attempt:
         token: str | None = None,
         hook: Hook | None = None,
         live: Live | None = None,
+        alive: Callable[[], object] | None = None,
+        wedged: Callable[[Attempt], object] | None = None,
     ) -> None:
-        """``live``: told of progress about once a second, sooner than the ledger; never raises."""
+        """Nothing happens before ``run``.
+
+        Args:
+            store: the store.
+            spool: where the original lies.
+            number: of the delivery.
+            how: see ``Delivering``.
+            working: how it is paced.
+            token: of the lease; None: a new one.
+            hook: called with each event.
+            live: told of progress about once a second, sooner than the ledger; never raises.
+            alive: called with each beat, as long as the work moves.
+            wedged: called when the work goes on, or stands still, though its lease has run out.
+        """
         self.number = number
         self.token = token or new_token()
         self._store = store
@@ -79,6 +95,8 @@ class Attempt:
         self._working = working
         self._hook = hook
         self._live = live
+        self._alive = alive
+        self._wedged = wedged
         self._shown_at = -float("inf")  #: when ``live`` was told, by the monotonic clock
         self._over = threading.Event()  #: nothing more to renew
         self._lost = False  #: somebody else has it now
@@ -184,7 +202,12 @@ class Attempt:
         return not (self._lost or self._aborted)
 
     def _renew(self) -> None:
-        """Renew the lease until the attempt is over, as long as it moves."""
+        """Renew the lease until the attempt is over, as long as it moves; then see that it ends."""
+        self._renew_while_it_moves()
+        if not self._over.wait(self._working.lease_seconds) and self._wedged is not None:
+            self._wedged(self)
+
+    def _renew_while_it_moves(self) -> None:
         told: Progress | None = None
         while not self._over.wait(self._working.beat_seconds):
             failpoints.reach("job-beat")
@@ -192,6 +215,8 @@ class Attempt:
             if still > self._working.stuck_seconds:
                 log.error("Delivery %s has not moved for %.0f s.", self.number, still)
                 return
+            if self._alive is not None:
+                self._alive()
             now = self._progress
             said = None if now is None or now is told else _shown(now)
             try:
@@ -220,7 +245,7 @@ class Attempt:
             return "queued"
         failpoints.reach("job-failed")
         code = error.code if isinstance(error, NemflowError) else type(error).__name__
-        why = str(error) if isinstance(error, NemflowError) else f"{type(error).__name__}: {error}"
+        why = f"{code}: {error}"
         if not isinstance(error, NemflowError):
             log.error("Delivery %s failed.", self.number, exc_info=error)
         if may_pass(error) and attempt < self._working.attempts:

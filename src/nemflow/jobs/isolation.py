@@ -4,7 +4,8 @@ Why: with the queue in memory the API, the queue and the work are one service; p
 interpreter, and a hostile file may take all memory.
 
 Promises: as :mod:`nemflow.jobs.attempt`, in another process. A child that dies takes nothing with
-it: its delivery is tried again later, counted. A child whose parent is gone hands back and ends.
+it: its delivery is tried again later, counted. One that gives no sign of life for as long as a
+lease lasts is killed. A child whose parent is gone hands back and ends.
 
 Look next: ``worker.py``, which uses one child per thread.
 """
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from nemflow.store.backends.pool import Pool
 
 log = logging.getLogger(__name__)
+DIED = "Q-DIED"  #: code of an attempt whose process ended
+_START_SECONDS = 60.0  #: a new child has at least so long for its first word
 _END_SECONDS = 5.0  #: a child that was told to end and does not is killed
 
 
@@ -78,12 +81,12 @@ class Child:
         link = self._started()
         token = new_token()
         try:
-            self._about = None
+            self._about, self._attempt = None, 0
             link.send((number, token))
-            word, value = link.recv()
+            word, value = self._next(link, number, at_least=_START_SECONDS)
             while word not in ("done", "failed"):
                 self._heard(word, value)
-                word, value = link.recv()
+                word, value = self._next(link, number)
         except (EOFError, OSError) as error:
             self._buried()
             self._let_go(number, token)
@@ -96,8 +99,25 @@ class Child:
         state: str | None = value
         return state
 
+    def _next(self, link: Connection, number: int, *, at_least: float = 0.0) -> tuple[str, Any]:
+        """What it says next; it is killed when it says nothing for too long. Raises EOFError."""
+        process = self._process
+        seconds = max(self._working.lease_seconds, 3 * self._working.beat_seconds, at_least)
+        if not link.poll(seconds):
+            log.error(
+                "The process that works on delivery %s gives no sign of life for %s s: it is "
+                "killed, and the delivery tried again later.",
+                number, seconds,
+            )  # fmt: skip
+            if process is not None:
+                process.kill()
+        said: tuple[str, Any] = link.recv()
+        return said
+
     def _heard(self, word: str, value: Any) -> None:
         """An event, or a line of the log, of the process below."""
+        if word == "alive":
+            return
         if word == "log":
             logging.getLogger(value.name).handle(value)
             return
@@ -112,14 +132,15 @@ class Child:
 
     def close(self) -> None:
         """End it: by itself when it is idle, by force when it must."""
-        if self._process is None:
+        process, link = self._process, self._link
+        if process is None:
             return
         with contextlib.suppress(OSError):
-            if self._link is not None:
-                self._link.send(None)
-        self._process.join(_END_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
+            if link is not None:
+                link.send(None)
+        process.join(_END_SECONDS)
+        if process.is_alive():
+            process.kill()
         self._buried()
 
     def _started(self) -> Connection:
@@ -142,14 +163,18 @@ class Child:
         return ours
 
     def _buried(self) -> None:
-        self._process.join(_END_SECONDS)
-        if self._link is not None:
-            self._link.close()
+        """Forget it; ``close`` and ``run`` may come here at the same moment."""
+        process, link = self._process, self._link
         self._process, self._link = None, None
+        if process is not None:
+            process.join(_END_SECONDS)
+        if link is not None:
+            link.close()
 
     def _let_go(self, number: int, token: str) -> None:
         """We know that it is gone; nobody has to wait for the lease to run out."""
-        why, seconds = "The process that worked on it died.", pause(1, self._working)
+        seconds = pause(max(1, self._attempt), self._working)
+        why = f"{DIED}: The process that worked on it died."
         with contextlib.suppress(NemflowError):
             held = self._store.backend.transact(
                 lambda conn: work.retry_later(
@@ -158,7 +183,7 @@ class Child:
             )
             if held:
                 about = self._about or About(number)
-                tell(self._hook, RetryScheduled(about, self._attempt, "Q-DIED", seconds))
+                tell(self._hook, RetryScheduled(about, self._attempt, DIED, seconds))
 
 
 def main(
@@ -204,7 +229,12 @@ def main(
                 return
             if given is None:
                 return
-            attempt = Attempt(store, spool, given[0], how, working, token=given[1], hook=said.event)
+            attempt = Attempt(
+                *(store, spool, given[0], how, working),
+                token=given[1],
+                hook=said.event,
+                alive=lambda: said.send("alive", None),
+            )
             current.append(attempt)
             said.open = True
             answer: tuple[str, Any]

@@ -3,9 +3,9 @@
 Why: one process that takes deliveries from the queue and brings each to its end, or gives it back.
 
 Promises: a message is looked up in the ledger first; what is done, held by another or unknown is
-left alone. While the database is away no work is taken and no attempt is used up. Told to stop, it
-begins nothing more, finishes what it can within the grace time, hands back the rest, and ``run``
-returns.
+left alone. Work that does not stop when its lease has run out ends with its process. While the
+database is away no work is taken and no attempt is used up. Told to stop, it begins nothing more,
+finishes what it can within the grace time, hands back the rest, and ``run`` returns.
 
 Look next: ``attempt.py`` (one delivery), ``isolation.py`` (in a child process), ``reconciler.py``
 (what becomes of a worker's work when it is killed).
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from nemflow.store import Store
 
 log = logging.getLogger(__name__)
+#: How a process ends in which an attempt is wedged.
+WEDGED = 70
 #: A message is held so long while the database is away; RabbitMQ takes it back after 30 minutes.
 _HELD_SECONDS = 600.0
 
@@ -62,10 +65,12 @@ class Worker:
         isolate: bool = False,
         hook: Hook | None = None,
         live: Live | None = None,
+        ends: bool = False,
     ) -> None:
         """``isolate``: in child processes; for a service whose other threads must not wait.
 
-        ``live``: told of progress, unless isolated; see ``Attempt``.
+        ``live``: told of progress, unless isolated; see ``Attempt``. ``ends``: a wedged attempt
+        ends this process with ``WEDGED``; for one that is started again by whoever supervises it.
         """
         self.breaker = Breaker("database", StoreAway, StoreFull, hook=hook)
         self._store = store
@@ -77,6 +82,7 @@ class Worker:
         self._isolate = isolate
         self._hook = hook
         self._live = live
+        self._ends = ends
         self._stopping = False
         self._in_hand: dict[int, _InHand] = {}  #: by thread
         self._lock = threading.Lock()
@@ -127,9 +133,22 @@ class Worker:
             self._working,
             hook=self._hook,
             live=self._live,
+            wedged=self._end_process if self._ends else None,
         )
         with self._holding(attempt):
             return attempt.run()
+
+    def _end_process(self, wedged: Attempt) -> None:
+        """Give back what the other threads have, and end: nothing else frees the one that hangs."""
+        log.critical(
+            "Delivery %s does not stop though its lease has run out: this worker ends, and what it "
+            "had is taken up again.",
+            wedged.number,
+        )
+        for each in self._left():
+            if isinstance(each, Attempt) and each is not wedged:
+                _give_back(each)
+        os._exit(WEDGED)
 
     def _isolated(self, number: int) -> str | None:
         from nemflow.jobs.isolation import Child

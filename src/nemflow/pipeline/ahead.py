@@ -23,7 +23,7 @@ from nemflow.errors import NemflowError
 from nemflow.events import About, StepFinished, tell
 from nemflow.pipeline.inspecting import in_short, look_into
 from nemflow.pipeline.loading import new_token
-from nemflow.store import ahead, work
+from nemflow.store import ahead, timeline, work
 from nemflow.store.tables import MARKET_OFFSET
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _let_go(
         held = work.hand_back(conn, store.backend, row.id, token)
         if not (told and held and found is not None):
             return False
-        work.step(
+        timeline.step(
             conn, row.id, "inspect", attempt=0, began_at=when[0], ended_at=when[1],
             detail=in_short(found),
         )  # fmt: skip

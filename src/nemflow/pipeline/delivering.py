@@ -41,7 +41,7 @@ from nemflow.pipeline.reporting import acknowledge
 from nemflow.pipeline.reviewing import Told
 from nemflow.pipeline.sinks import StoreSink
 from nemflow.pipeline.stages import Stages
-from nemflow.store import dispatch, leases, resumed, told, work
+from nemflow.store import dispatch, leases, resumed, timeline, told, work
 from nemflow.store.review import AFTER_DAYS
 from nemflow.store.tables import MARKET_OFFSET
 
@@ -272,7 +272,7 @@ class _Way:
         def transaction(conn: sa.Connection) -> bool:
             done = write(conn)
             for step in steps:
-                work.step(conn, self._row.id, **step)
+                timeline.step(conn, self._row.id, **step)
             return done
 
         def happened(conn: sa.Connection) -> bool:
@@ -369,9 +369,10 @@ class _Way:
 
     def give_up(self, state: str, error: NemflowError) -> None:
         """End it with an error that another attempt would meet again."""
+        why = f"{error.code}: {error}" if state == "dead" else str(error)
         self._held(
             lambda conn: work.settle(
-                conn, self._store.backend, self._row.id, self._token, state, error=str(error)
+                conn, self._store.backend, self._row.id, self._token, state, error=why
             )
         )
 

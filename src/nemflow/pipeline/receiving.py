@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from nemflow import events, failpoints
 from nemflow.errors import UsageError
-from nemflow.store import once, resumed, work
+from nemflow.store import once, resumed, timeline, work
 from nemflow.store.leases import AT_ONCE
 from nemflow.store.tables import MARKET_OFFSET
 
@@ -194,7 +194,7 @@ def _receive(
             conn, number, state=state, now=now, finished_at=now, kept="deleted",
             duplicate_of=earlier.delivery, file=resumed.row_of(conn, earlier.delivery).file,
         )  # fmt: skip
-    work.step(
+    timeline.step(
         conn, number, "receive", attempt=0, began_at=began, ended_at=datetime.now(MARKET_OFFSET),
         outcome="ok" if earlier is None else state, detail={"bytes": arrival.size},
     )  # fmt: skip

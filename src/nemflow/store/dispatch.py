@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from nemflow.errors import NotFound, UsageError
 from nemflow.events import SCENE, Scene, new_trace
-from nemflow.store import work
+from nemflow.store import timeline, work
 from nemflow.store.leases import batches, holder_of
 from nemflow.store.ledger import note
 from nemflow.store.tables import delivery, delivery_step, idempotency
@@ -216,7 +216,7 @@ def take_away(conn: sa.Connection, backend: Backend, number: int, why: str) -> b
     now = backend.now(conn)
     work.take_away(conn, row, why)
     work.put(conn, number, state="queued", now=now, error=why)
-    work.step(
+    timeline.step(
         conn, number, "taken away", attempt=row.attempts, began_at=now, ended_at=now,
         outcome="queued", detail={"why": why, "holder": holder_of(row.lease_token)},
     )  # fmt: skip
@@ -389,7 +389,7 @@ def _act(
     profile: str | None = None,
 ) -> None:
     said = {} if profile is None else {"profile": profile}
-    work.step(
+    timeline.step(
         conn, row.id, name, attempt=row.attempts, began_at=now, ended_at=now,
         outcome="ok", detail={"was": row.state, "who": who, **said},
     )  # fmt: skip
@@ -433,5 +433,5 @@ def _free(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _age(at: Any, now: datetime) -> float:
     """Seconds since a moment as the engine has it; 0: none."""
-    moment = work.moment(at)
+    moment = timeline.moment(at)
     return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())

@@ -27,7 +27,7 @@ from nemflow.store.tables import (
     load,
     load_event,
 )
-from nemflow.store.work import moment
+from nemflow.store.timeline import moment
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend

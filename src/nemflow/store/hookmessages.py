@@ -27,8 +27,8 @@ import sqlalchemy as sa
 from nemflow.errors import NotFound
 from nemflow.store import known, outcomes, takes
 from nemflow.store.tables import webhook, webhook_message
+from nemflow.store.timeline import moment
 from nemflow.store.webhooks import CHANGES, DEAD, FINAL, REJECTED, TEST, row
-from nemflow.store.work import moment
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend

@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from nemflow.errors import NotFound, UsageError
 from nemflow.store.ledger import note
 from nemflow.store.tables import api_key
-from nemflow.store.work import moment
+from nemflow.store.timeline import moment
 
 if TYPE_CHECKING:
     import polars as pl

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from nemflow import failpoints
 from nemflow.errors import StoreTaken
+from nemflow.store import timeline
 from nemflow.store.tables import (
     DAY_TABLES,
     LOAD_TABLES,
@@ -147,7 +148,10 @@ def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[lis
         delivery.c.parent.is_(None),
         delivery.c.state.in_(["inspecting", "loading"]),
     )
-    tops = list(conn.execute(sa.select(delivery.c.id).where(spooled)).scalars())
+    lost = conn.execute(
+        sa.select(delivery.c.id, delivery.c.attempts, delivery.c.state_at).where(spooled)
+    ).all()
+    tops = [row.id for row in lost]
     mine = sa.and_(held, delivery.c.state == "loading")
     if tops:
         conn.execute(
@@ -160,6 +164,12 @@ def clear(conn: sa.Connection, token: str, *, why: str, state: str) -> tuple[lis
             .where(spooled)
             .values(state="queued", state_at=now, sent_at=None, error=why, **free)
         )
+    for row in lost:
+        timeline.step(
+            conn, row.id, "lost", attempt=row.attempts, ended_at=now, outcome="worker gone",
+            began_at=timeline.moment(row.state_at) or now,
+            detail={"holder": holder_of(token), "error": why},
+        )  # fmt: skip
     left = conn.execute(
         sa.update(delivery).where(mine).values(state=state, error=why, finished_at=now, **free)
     ).rowcount

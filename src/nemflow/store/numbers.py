@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from nemflow.store.tables import delivery
-from nemflow.store.work import moment
+from nemflow.store.timeline import moment
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend

@@ -199,7 +199,7 @@ def spooled(conn: sa.Connection, hashes: Collection[str]) -> set[str]:
 
 
 def has_step(conn: sa.Connection, number: int, step: Mapping[str, Any]) -> bool:
-    """Whether this step (as for ``work.step``) is on the delivery's timeline."""
+    """Whether this step (as for ``timeline.step``) is on the delivery's timeline."""
     columns = delivery_step.c
     same = sa.select(columns.delivery).where(
         columns.delivery == number,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from nemflow.store import dispatch, leases, outcomes, problems, work
+from nemflow.store import dispatch, leases, outcomes, problems, timeline, work
 from nemflow.store.tables import delivery, outcome
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _first_after(conn: sa.Connection, since: datetime, last: int) -> int:
     low, high = 1, last + 1
     while low < high:
         middle = (low + high) // 2
-        at = work.moment(
+        at = timeline.moment(
             conn.execute(sa.select(outcome.c.told_at).where(outcome.c.seq == middle)).scalar()
         )
         if at is not None and at <= since:
@@ -116,7 +116,7 @@ def _workers(conn: sa.Connection, now: datetime) -> list[dict[str, Any]]:
     found = []
     for row in rows:
         said = json.loads(row.progress) if row.progress else {}
-        until, since = work.moment(row.lease_until), work.moment(row.since)
+        until, since = timeline.moment(row.lease_until), timeline.moment(row.since)
         found.append(
             {
                 "worker": leases.holder_of(row.lease_token),

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from nemflow.errors import StoreTaken
-from nemflow.store import leases
-from nemflow.store.tables import MARKET_OFFSET, delivery, delivery_step
+from nemflow.store import leases, timeline
+from nemflow.store.tables import MARKET_OFFSET, delivery
 
 if TYPE_CHECKING:
     from nemflow.store.backends import Backend
@@ -207,16 +207,16 @@ def take(
     if row.lease_token is not None:
         lost = row.attempts
         _close_attempt(conn, number, row.lease_token, "Its worker was lost.")
-        detail = {"holder": leases.holder_of(row.lease_token)}
-        step(
-            conn, number, "lost", attempt=row.attempts, began_at=moment(row.state_at) or now,
-            ended_at=now, outcome="lease ran out", detail=detail,
+        timeline.step(
+            conn, number, "lost", attempt=row.attempts, ended_at=now, outcome="lease ran out",
+            began_at=timeline.moment(row.state_at) or now,
+            detail={"holder": leases.holder_of(row.lease_token)},
         )  # fmt: skip
     if row.attempts >= most:
         why = f"{POISON}: {row.attempts} attempts were begun and none came to an end."
         why += f" The last error: {row.error}" if row.error else ""
         put(conn, number, state="dead", now=now, error=why, finished_at=now, next_try_at=None)
-        step(
+        timeline.step(
             conn, number, "claim", attempt=row.attempts, began_at=now, ended_at=now,
             outcome="dead", detail={"error": why},
         )  # fmt: skip
@@ -284,42 +284,6 @@ def describe(conn: sa.Connection, number: int, token: str, found: Mapping[str, A
     return conn.execute(said).rowcount == 1
 
 
-def step(
-    conn: sa.Connection,
-    number: int,
-    name: str,
-    *,
-    attempt: int,
-    began_at: datetime,
-    ended_at: datetime,
-    outcome: str = "ok",
-    detail: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a line of the delivery's timeline: a step that is over.
-
-    Args:
-        conn: a writing connection.
-        number: the delivery.
-        name: receive, inspect, check, load, publish, settle, ...; short.
-        attempt: in which attempt; 0: before the first.
-        began_at: when it began.
-        ended_at: when it ended.
-        outcome: ``ok``, the state it led to, or the code of the error.
-        detail: plain values.
-    """
-    conn.execute(
-        sa.insert(delivery_step).values(
-            delivery=number,
-            step=name,
-            attempt=attempt,
-            began_at=began_at,
-            ended_at=ended_at,
-            outcome=outcome,
-            detail=None if detail is None else json.dumps(detail, default=str),
-        )
-    )
-
-
 # -- it ends ----------------------------------------------------------------------------------
 
 
@@ -366,6 +330,8 @@ def settle(
         return False
     _close_attempt(conn, number, token, error or "Its attempt ended.")
     now = backend.now(conn)
+    if state == "dead":
+        timeline.attempt_ended(conn, row, now, state, error=error or "")
     if row.sender is None and sender is not None:
         said["sender"] = sender
     if duplicate_of is not None:
@@ -385,13 +351,19 @@ def retry_later(
 ) -> bool:
     """End an attempt that may succeed later; the next one is due in ``seconds``.
 
-    What the attempt left open is cleared. False: the lease is lost; nothing was changed.
+    What the attempt left open is cleared; its end is on the timeline. False: the lease is lost;
+    nothing was changed.
     """
     now = backend.now(conn)
-    again = now + timedelta(seconds=seconds)
-    return _let_go(
+    row, again = locked(conn, number), now + timedelta(seconds=seconds)
+    held = _let_go(
         conn, backend, number, token, state="waiting_retry", error=error, next_try_at=again
     )
+    if held and row is not None and row.lease_token == token:
+        timeline.attempt_ended(
+            conn, row, now, "waiting_retry", error=error, next_try_at=again.isoformat()
+        )
+    return held
 
 
 def hand_back(conn: sa.Connection, backend: Backend, number: int, token: str) -> bool:
@@ -462,16 +434,16 @@ def _free(row: Any, now: datetime) -> bool:
     if row.kept != SPOOLED or row.parent is not None:
         return False
     if row.state == "waiting_retry":
-        due = moment(row.next_try_at)
+        due = timeline.moment(row.next_try_at)
         return due is None or due <= now
     if row.state in WAITING:
         return True
-    until = moment(row.lease_until)
+    until = timeline.moment(row.lease_until)
     return row.state in WORKING and (until is None or until < now)
 
 
 def _work(row: Any, attempt: int) -> Work:
-    received = moment(row.received_at)
+    received = timeline.moment(row.received_at)
     assert received is not None  # noqa: S101 - for the type checker
     return Work(
         delivery=row.id,
@@ -490,10 +462,3 @@ def _work(row: Any, attempt: int) -> Work:
         trace=row.trace,
         request=row.request,
     )
-
-
-def moment(value: Any) -> datetime | None:
-    """An instant as the engine gives it; null is None."""
-    found = datetime.fromisoformat(value) if isinstance(value, str) else value
-    assert found is None or isinstance(found, datetime)  # noqa: S101 - for the type checker
-    return found
