@@ -342,6 +342,36 @@ def test_pauses_grow_and_differ() -> None:
         assert whole / 2 <= min(some) < max(some) <= whole
 
 
+def test_a_spool_that_is_away_uses_up_no_attempt(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again for a day, then loaded at the first attempt; dead when it stays away."""
+    number = given(store, spool, generate(days=1))
+    away = spool.root.with_name("elsewhere")
+    spool.root.rename(away)
+    for _ in range(QUICK.attempts + 2):
+        assert Attempt(store, spool, number, Delivering(), QUICK).run() == "waiting_retry"
+        assert row(store, number).attempts == 0
+        assert str(row(store, number).error).startswith("E-SPOOL: ")
+        due_again(store, number)
+    away.rename(spool.root)
+    assert Attempt(store, spool, number, Delivering(), QUICK).run() == "loaded"
+    assert row(store, number).attempts == 1
+    again = given(store, spool, generate(days=2))
+    spool.root.rename(away)
+    monkeypatch.setattr(attempts, "SPOOL_AWAY_SECONDS", 0.0)
+    for nth in range(1, QUICK.attempts + 1):
+        state = Attempt(store, spool, again, Delivering(), QUICK).run()
+        assert state == ("dead" if nth == QUICK.attempts else "waiting_retry")
+        due_again(store, again)
+
+
+def due_again(store: Store, number: int) -> None:
+    """What waits for its next attempt waits no longer."""
+    said = sa.update(delivery).where(delivery.c.id == number).values(next_try_at=None)
+    store.backend.transact(lambda conn: conn.execute(said))
+
+
 def test_what_may_pass() -> None:
     """The error tree says it; a full disk and the machine's own errors may pass too."""
     assert may_pass(StoreAway("away"))

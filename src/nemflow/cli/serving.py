@@ -129,6 +129,7 @@ def _wired(
     from nemflow.jobs.worker import Worker
     from nemflow.service.auth import Keyring
     from nemflow.service.context import Context
+    from nemflow.service.health import check_spool
     from nemflow.service.intake import Intake
     from nemflow.service.limiting import USUAL, RateLimit, rate_of
     from nemflow.service.server import Part
@@ -167,7 +168,7 @@ def _wired(
         Keyring(store.check_key, needed=keys, made=store.has_keys),
         limits,
         intake,
-        ready={"queue": jobs.ping, "spool": lambda: spool.check_room(0)},
+        ready={"queue": jobs.ping, "spool": lambda: check_spool(spool)},
         breakers={
             "store": Breaker("store", StoreAway, hook=watched.hook),
             "queue": reconciler.breaker,

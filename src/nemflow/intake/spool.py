@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-_LANDING: Final = "landing"
+LANDING: Final = "landing"
 _KEPT: Final = "kept"  #: below it the same ``aa/bb/<sha256>``
 _UNFINISHED: Final = ".part"
 _LOOK_BYTES: Final = 16 << 20  #: free space is looked at again after so many bytes
@@ -90,7 +90,7 @@ class Spool:
         """
         self.root = Path(root).absolute()
         self.limits = limits or SpoolLimits()
-        self._landing = self.root / _LANDING
+        self._landing = self.root / LANDING
         self._counted_at: float | None = None
         self._files = self._bytes = 0  #: when it was counted, and what came and went here since
         self._kept_counts = 0, 0  #: files and bytes set aside, when it was counted
@@ -315,7 +315,7 @@ class Landing:
         self._looked = 0
         self.size = 0  #: bytes so far
         with _faults(spool.root):
-            self._path, self._file = _locked_file(spool.root / _LANDING)
+            self._path, self._file = _locked_file(spool.root / LANDING)
         failpoints.reach("spool-begun")
 
     @property
@@ -396,7 +396,7 @@ class Landing:
 
     def _copy(self, target: Path) -> None:
         """Once more under its name, from the bytes that are still open here."""
-        path, copy = _locked_file(self._spool.root / _LANDING)
+        path, copy = _locked_file(self._spool.root / LANDING)
         try:
             with copy:
                 self._file.seek(0)

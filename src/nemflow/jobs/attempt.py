@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 
 #: Of the grace time so much is left for handing back what could not be finished.
 HAND_BACK_SECONDS: Final = 5.0
+#: So long an original that cannot be read costs its delivery no attempt.
+SPOOL_AWAY_SECONDS: Final = 86_400.0
 _JOIN_SECONDS = 5.0
 _LIVE_SECONDS = 1.0
 #: Is told how far a delivery is: its number, plain values.
@@ -248,13 +250,15 @@ class Attempt:
         why = f"{code}: {error}"
         if not isinstance(error, NemflowError):
             log.error("Delivery %s failed.", self.number, exc_info=error)
-        if may_pass(error) and attempt < self._working.attempts:
-            seconds = pause(attempt, self._working)
+        waits = None if self._work is None else pause_of_spool(error, self._work, self._working)
+        if waits is not None or (may_pass(error) and attempt < self._working.attempts):
+            seconds = pause(attempt, self._working) if waits is None else waits
             held = self._ledger(
                 lambda conn: work.retry_later(
-                    conn, self._store.backend, self.number, self.token, error=why, seconds=seconds
+                    conn, self._store.backend, self.number, self.token,
+                    error=why, seconds=seconds, counted=waits is None,
                 )
-            )
+            )  # fmt: skip
             state = "waiting_retry"
             if held:
                 log.warning("Delivery %s is tried again in %.0f s: %s", self.number, seconds, why)
@@ -330,6 +334,20 @@ def may_pass(error: Exception) -> bool:
 def pause(attempt: int, working: Working) -> float:
     """Seconds until the attempt after this one: doubled each time, half of it by chance."""
     most = min(working.retry_most_seconds, working.retry_seconds * 2.0 ** (attempt - 1))
+    return most * random.uniform(0.5, 1.0)  # noqa: S311 - only to spread them
+
+
+def pause_of_spool(error: Exception, found: work.Work, working: Working) -> float | None:
+    """Seconds until an original that cannot be read is tried again, without an attempt used up.
+
+    A share that is gone says nothing about the file: it is tried for a day, with pauses of a
+    quarter of the time since it was received, at most ``retry_most_seconds``. None: it is no such
+    error, or the day is over.
+    """
+    since = (datetime.now(MARKET_OFFSET) - found.received_at).total_seconds()
+    if not isinstance(error, SpoolFault) or since > SPOOL_AWAY_SECONDS:
+        return None
+    most = min(working.retry_most_seconds, max(working.retry_seconds, since / 4))
     return most * random.uniform(0.5, 1.0)  # noqa: S311 - only to spread them
 
 

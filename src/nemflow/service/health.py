@@ -12,6 +12,7 @@ Look next: ``nemflow doctor`` for people.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -20,7 +21,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from nemflow._version import __version__
-from nemflow.errors import BrokerAway, NemflowError, StoreAway
+from nemflow.errors import BrokerAway, NemflowError, SpoolFault, StoreAway
+from nemflow.intake.spool import LANDING, Spool
 from nemflow.service.auth import needs
 from nemflow.service.context import Context
 from nemflow.service.problems import documented
@@ -88,6 +90,22 @@ def metrics(request: Request) -> PlainTextResponse:
     """What waits, what happened, how long it took, what lies in the spool, what is away."""
     context: Context = request.app.state.context
     return PlainTextResponse(context.metrics.text())
+
+
+def check_spool(spool: Spool) -> None:
+    """See that it can be read and written, and has room; a share may be gone.
+
+    Raises:
+        SpoolFull: there is no room.
+        SpoolFault: it is not there, or may not be used.
+    """
+    landing = spool.root / LANDING
+    if not os.access(landing, os.R_OK | os.W_OK | os.X_OK):
+        raise SpoolFault(
+            f"{landing} is not there, or may not be used.",
+            hint="Is the spool's disk mounted? What was accepted waits there.",
+        )
+    spool.check_room(0)
 
 
 def _answers(context: Context) -> None:

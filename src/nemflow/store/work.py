@@ -348,17 +348,19 @@ def retry_later(
     *,
     error: str,
     seconds: float,
+    counted: bool = True,
 ) -> bool:
     """End an attempt that may succeed later; the next one is due in ``seconds``.
 
-    What the attempt left open is cleared; its end is on the timeline. False: the lease is lost;
-    nothing was changed.
+    ``counted``: it is one of those after which a delivery is dead. What it left open is cleared;
+    its end is on the timeline. False: the lease is lost; nothing was changed.
     """
     now = backend.now(conn)
     row, again = locked(conn, number), now + timedelta(seconds=seconds)
     held = _let_go(
-        conn, backend, number, token, state="waiting_retry", error=error, next_try_at=again
-    )
+        conn, backend, number, token, state="waiting_retry", error=error, next_try_at=again,
+        attempts=delivery.c.attempts - (not counted),
+    )  # fmt: skip
     if held and row is not None and row.lease_token == token:
         timeline.attempt_ended(
             conn, row, now, "waiting_retry", error=error, next_try_at=again.isoformat()
