@@ -89,6 +89,29 @@ def test_the_next_good_file_closes_it_and_what_comes_again_is_new(store, put, ne
     assert told(store)[1][3] == "open", "a duplicate says nothing new"
 
 
+def test_what_is_replayed_undone_or_redone_is_no_word_of_its_sender(
+    store, put, nem12, a_day
+) -> None:
+    """Mending a file counts nothing again and closes nothing; its outcome has the act's time."""
+    load(store, put, nem12(a_day(day="20250301"), a_day(day="20250302", values=SHORT)))
+    load(store, put, nem12(a_day(day="20250303"), a_day(day="20250304", values=SHORT)), "b.csv")
+    assert told(store) == [("MDPA", "I001", 2, "open")]
+    before = store.problems().row(0, named=True)
+    (record,) = store.quarantine(file=1)["quarantine"].to_list()
+    raw = a_day(day="20250302").lines()[1]
+    pipeline.replay(store, 1, edits={record: raw})
+    assert store.deliveries().sort("delivery")["state"][0] == "loaded"
+    pipeline.undo(store, 1)
+    pipeline.redo(store, 1)
+    assert told(store) == [("MDPA", "I001", 2, "open")]
+    assert store.problems().row(0, named=True) == before
+    rows = store.outcomes()
+    states = rows.filter(pl.col("delivery") == 1)["state"].to_list()
+    assert (states[0], states[-1], len(states)) == ("partly_loaded", "loaded", len(states))
+    assert len(states) > 1
+    assert rows.sort("seq")["at"].is_sorted()
+
+
 def test_a_file_that_breaks_another_rule_closes_nothing_but_its_own_good_does(
     store, put, nem12, a_day
 ):

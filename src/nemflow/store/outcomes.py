@@ -68,6 +68,8 @@ class Outcome:
     dry_run: bool
     spooled: bool  #: it came through the service, so it can be tried again
     at: datetime
+    #: It has come to its end now; False: what was at its end was replayed, undone or redone.
+    ended: bool = True
 
 
 def alone(conn: sa.Connection) -> None:
@@ -96,15 +98,16 @@ def _collected(conn: sa.Connection, backend: Backend, limit: int) -> int:
     if not rows:
         return 0
     last = conn.execute(sa.select(sa.func.max(outcome.c.seq))).scalar() or 0
+    now = backend.now(conn)
     found = [
         Outcome(
             last + place, row.id, row.name, row.state, row.whose, row.error, bool(row.dry_run),
-            row.kept is not None, _moment(row.finished_at),
+            row.kept is not None, _moment(row.finished_at) if ended else now, ended,
         )
         for place, row in enumerate(rows, 1)
+        for ended in [row.told_at != row.finished_at]
     ]  # fmt: skip
     counts = _counts(conn, [each.delivery for each in found])
-    now = backend.now(conn)
     nothing = dict.fromkeys(COUNTS, 0)
     conn.execute(
         sa.insert(outcome),
@@ -132,7 +135,7 @@ def _rows(conn: sa.Connection, limit: int) -> list[Any]:
     rows = conn.execute(
         sa.select(
             columns.id, columns.name, columns.state, columns.error, columns.dry_run, columns.kept,
-            columns.finished_at, sender_of(delivery).label("whose"),
+            columns.finished_at, columns.told_at, sender_of(delivery).label("whose"),
         )
         .where(columns.id.in_(order), _UNTOLD)
         .with_for_update(skip_locked=True)

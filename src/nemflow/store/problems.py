@@ -89,10 +89,18 @@ class _Found:
 
 
 def count(conn: sa.Connection, backend: Backend, batch: Sequence[Outcome]) -> None:
-    """Count what a batch of outcomes met, and close what it mends. Under ``outcomes.alone``."""
-    real = [each for each in batch if not each.dry_run]
-    if not real:
-        return
+    """Count what a batch of outcomes met, and close what it mends. Under ``outcomes.alone``.
+
+    What was replayed, undone or redone says nothing new about what its sender sends.
+    """
+    real = [each for each in batch if each.ended and not each.dry_run]
+    if real:
+        _count(conn, backend, real)
+    if any(each.state != "dead" for each in batch):
+        _revived(conn, backend)
+
+
+def _count(conn: sa.Connection, backend: Backend, real: Sequence[Outcome]) -> None:
     found = _found(conn, real)
     senders = {sender for top in found.kept_out.values() for sender, _ in top}
     senders |= {sender for each in found.loaded.values() for sender in each}
@@ -113,8 +121,6 @@ def count(conn: sa.Connection, backend: Backend, batch: Sequence[Outcome]) -> No
                     still[key].closed = each
                     ended.append((key, still.pop(key)))
     _write(conn, backend, [*ended, *still.items()])
-    if any(each.state != "dead" for each in real):
-        _revived(conn, backend)
 
 
 def _meet(still: dict[Key, _Open], key: Key, each: Outcome, words: str | None) -> None:
