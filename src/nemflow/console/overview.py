@@ -51,6 +51,8 @@ GROUPS: Final = (
     ("bad", "rejected or dead", ("rejected", "dead")),
 )
 #: Part -> how it is called here.
+_IDLE_SECONDS: Final = 60.0  #: nothing is loaded for so long though files wait: nobody works
+_LATE_SECONDS: Final = 900.0  #: as the alert NemflowQueueAge has it
 _PARTS: Final = {"store": "Database", "queue": "Broker", "spool": "Spool disk"}
 
 
@@ -117,14 +119,36 @@ def _verdict(now: Now) -> Html:
     broken = [_PARTS.get(name, name) for name, error in now.standing.items() if error is not None]
     if broken:
         return parts.alert("bad", f"{', '.join(broken)}: not working.", "See Health below.")
+    if (stalled := _stalled(now.backlog)) is not None:
+        return parts.alert("bad", *stalled)
     count = now.problems.height
     if now.dead or count:
         said = [wording.count(count, "open problem")] if count else []
         said += [wording.count(now.dead, "dead delivery", "dead deliveries")] if now.dead else []
         ours = now.problems.filter(pl.col("who") == "us").height
-        then = "Some of it is ours to mend." if ours or now.dead else "Their senders must act."
+        then = "The sender must act." if count == 1 else "Their senders must act."
+        then = "Some of it is ours to mend." if ours or now.dead else then
         return parts.alert("bad" if ours or now.dead else "warn", f"{' and '.join(said)}.", then)
     return parts.alert("good", "Nothing needs you.", "Every part works, no problem is open.")
+
+
+def _stalled(backlog: Backlog) -> tuple[str, str] | None:
+    """What is wrong with how the backlog is worked on, and what to do; None: nothing."""
+    waits = parts.duration(backlog.oldest_seconds)
+    if not backlog.files or backlog.oldest_seconds < _IDLE_SECONDS:
+        return None
+    if not backlog.working and not backlog.drained_per_second:
+        return (
+            f"Nothing is being loaded, and the oldest file has waited for {waits}.",
+            "Start a worker (nemflow worker, or nemflow serve --workers 1), or see under Files "
+            "whether all of them wait for their next try.",
+        )
+    if backlog.oldest_seconds > _LATE_SECONDS:
+        return (
+            f"The oldest file has waited for {waits}.",
+            "More comes than is loaded: start more workers; Lanes below says what waits.",
+        )
+    return None
 
 
 def _numbers(backlog: Backlog, dead: int) -> Html:
@@ -142,7 +166,7 @@ def _numbers(backlog: Backlog, dead: int) -> Html:
             (
                 "Done",
                 f"{backlog.drained_per_second * 60:,.0f} / min",
-                f"{parts.duration(left)} for the rest" if left and backlog.files else "files",
+                f"{parts.duration(left)} for the rest" if left and backlog.working else "files",
             ),
             ("Dead", dead if dead < 100 else "100+", "we must act" if dead else "none"),
         ]
@@ -211,6 +235,11 @@ def _health(now: Now) -> Html:
                 f"{wording.size(used.free_bytes)} free on its disk"
             )
         lines.append((called, mark, more))
+    if (stalled := _stalled(now.backlog)) is not None:
+        lines.append(("Workers", parts.mark("bad", "✕", "behind"), stalled[0]))
+    else:
+        busy = wording.count(now.backlog.working, "file") + " in hand"
+        lines.append(("Workers", parts.mark("good", "✓", "keep up"), busy))
     if "queue" not in now.standing:
         lines.insert(1, ("Broker", parts.mark("off", "–", "none"), "Work is handed out in here."))
     rows = "".join(
