@@ -194,6 +194,8 @@ def test_the_counters_are_what_the_ledger_adds_up_to(run: Run) -> None:
         run, f"SELECT state, count(*) FROM delivery WHERE {top} GROUP BY 1"
     )
     outcomes = by_label(told, "nemflow_deliveries_total", "outcome")
+    ended = by_label(told, "nemflow_ended_total", "outcome")
+    assert {name: count for name, count in ended.items() if count} == outcomes
     assert {"loaded", "partly_loaded", "rejected", "duplicate"} <= set(outcomes)
     received = ledger(
         run,

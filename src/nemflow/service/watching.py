@@ -135,8 +135,12 @@ def of_service(context: Context) -> Callable[[], dict[str, Values]]:
         senders = heard("sender")
         lanes = waiting.lanes
         return {
-            "nemflow_backlog_files": [((lane,), lanes[lane].files) for lane in lanes],
-            "nemflow_backlog_bytes": [((lane,), lanes[lane].bytes) for lane in lanes],
+            "nemflow_backlog_files": [
+                ((lane,), lanes[lane].files if lane in lanes else 0) for lane in _LANES
+            ],
+            "nemflow_backlog_bytes": [
+                ((lane,), lanes[lane].bytes if lane in lanes else 0) for lane in _LANES
+            ],
             "nemflow_backlog_oldest_seconds": [
                 ((lane,), lanes[lane].oldest_seconds if lane in lanes else 0.0) for lane in _LANES
             ],
@@ -175,6 +179,8 @@ def of_service(context: Context) -> Callable[[], dict[str, Values]]:
                 found["nemflow_spool_bytes"] = [((), used.bytes)]
                 found["nemflow_spool_kept_bytes"] = [((), used.kept_bytes)]
                 found["nemflow_spool_free_bytes"] = [((), used.free_bytes)]
+                limit = context.intake.spool.limits.free_bytes
+                found["nemflow_spool_free_limit_bytes"] = [((), limit)]
         for name, _, _, values in health.counters(context):
             found[f"nemflow_{name}"] = [
                 (tuple(_LABEL.findall(labels)), value) for labels, value in values

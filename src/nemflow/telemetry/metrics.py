@@ -72,6 +72,7 @@ TOLD: Final[Mapping[str, Meaning]] = {
     "nemflow_received_bytes_total": _c("Their bytes, as delivered.", "channel"),
     "nemflow_refused_total": _c("Uploads refused, by the code of the problem.", "code"),
     "nemflow_deliveries_total": _c("Deliveries that reached their end.", "outcome", "reason"),
+    "nemflow_ended_total": _c("The same by outcome alone, from 0 on.", "outcome"),
     "nemflow_files_total": _c(
         "Texts (files, members) by what became of them.", "outcome", "reason"
     ),
@@ -128,6 +129,7 @@ ASKED: Final[Mapping[str, Meaning]] = {
     "nemflow_spool_bytes": _g("Their bytes."),
     "nemflow_spool_kept_bytes": _g("Bytes of originals kept for good: refused or partly loaded."),
     "nemflow_spool_free_bytes": _g("Free bytes of its disk."),
+    "nemflow_spool_free_limit_bytes": _g("Below so many free bytes uploads are refused."),
     "nemflow_rate_refused_total": _c("Requests refused because their key asked too often."),
     "nemflow_rate_uncounted_total": _c("Requests let through because Redis did not count them."),
     "nemflow_redis_failures_total": _c("Times Redis did not answer, beside the queue."),
@@ -135,6 +137,7 @@ ASKED: Final[Mapping[str, Meaning]] = {
 }
 CATALOGUE: Final[Mapping[str, Meaning]] = {**TOLD, **ASKED}
 _RESULTS = ("stored", "unchanged", "rejected")
+_OUTCOMES = ("loaded", "partly_loaded", "duplicate", "rejected", "dead", "cancelled")
 
 #: One scraped number: labels and value; a source gives them by metric.
 Values = list[tuple[tuple[str, ...], float]]
@@ -153,6 +156,9 @@ class Metrics:
         self._histograms: dict[str, Histogram] = {}
         for name, what in TOLD.items():
             self._make(name, what)
+        # For Prometheus what begins at 1 has not increased: a burst of a new kind would be missed.
+        for outcome in _OUTCOMES:
+            self._counters["nemflow_ended_total"].labels(outcome)
         for part in _RESULTS:
             for of in ("days", "reads"):
                 self._counters[f"nemflow_{of}_total"].labels(part)
@@ -246,6 +252,7 @@ class Metrics:
             self._add("nemflow_dry_runs_total", event.state)
         else:
             self._add("nemflow_deliveries_total", event.state, event.reason)
+            self._add("nemflow_ended_total", event.state)
         self._took("nemflow_delivery_seconds", event.about.lane, seconds=event.seconds)
 
     # -- metrics by name ----------------------------------------------------------------------
