@@ -453,7 +453,7 @@ def telemetry_page() -> str:
         "## Numbers",
         "`nemflow serve` answers `/metrics` on its own port (scope `read` once there are keys). "
         "Every `nemflow worker` process answers on a port of its own: `metrics.host`, "
-        "`metrics.port` (loopback, 8601), the next free one for the next process. With the queue "
+        "`metrics.port` (loopback, 8700), the next free one for the next process. With the queue "
         "in memory the loading processes report to the service, so its numbers are complete. "
         "`features.metrics = false` switches all of it off.",
         "Counters count what a process has done since it began, after the commit of each thing. "

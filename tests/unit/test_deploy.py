@@ -22,7 +22,9 @@ import yaml
 
 from nemflow.cli import app
 from nemflow.jobs.pace import Working
+from nemflow.service.watching import PORT
 from nemflow.settings import catalogue, load_settings
+from nemflow.telemetry.metrics import PORTS
 
 REPO = Path(__file__).resolve().parents[2]
 DEPLOY = REPO / "deploy"
@@ -249,3 +251,14 @@ def test_the_image_holds_every_extra_of_the_service_as_it_was_tested() -> None:
 
     assert pins("service.lock")
     assert pins("service.lock") <= pins("dev.lock")
+
+
+def test_no_metrics_port_is_a_port_of_the_service() -> None:
+    """A worker that starts first must not take the place of the second API process."""
+    said = (REPO / "docs" / "production.md").read_text(encoding="utf-8")
+    for path in DEPLOY.rglob("*"):
+        if path.is_file() and path.suffix in {".yaml", ".toml", ".service", ".yml"}:
+            said += path.read_text(encoding="utf-8")
+    found = re.findall(r"(?:nemflow-api@|127\.0\.0\.1:)(86\d\d)", said)
+    assert {"8600", "8601"} <= set(found)
+    assert not {int(port) for port in found} & set(range(PORT, PORT + PORTS))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LABEL = re.compile(r'="([^"]*)"')
-PORT = 8601  #: of the first worker process
+PORT = 8700  #: of the first worker process
 _STATES_SECONDS, _HEARD_SECONDS = 5.0, 30.0
 
 

@@ -276,8 +276,8 @@ def catalogue() -> tuple[Setting, ...]:
         Setting(
             "metrics.port",
             "Its port; when another process has it, one of the next 64.",
-            "8601",
-            "metrics.port = 8601",
+            "8700",
+            "metrics.port = 8700",
         ),
         Setting(
             "log.format",
