@@ -131,7 +131,33 @@ def test_submit_sends_again_what_was_damaged_and_comes_back_when_told(
     run("submit", day, "--server", url)
     assert (heard, naps) == ([b"bytes"] * 5, [1.0, 7.0, 7.0, 4.0])
     answers += [refused(400, "E-DIGEST")] * 3
-    assert "E-DIGEST" in run("submit", day, "--server", url, code=2)
+    assert "E-DIGEST" in run("submit", day, "--server", url, code=1)
     answers += [refused(413, "E-TOO-LARGE")]
-    assert "E-TOO-LARGE" in run("submit", day, "--server", url, code=2)
+    assert "E-TOO-LARGE" in run("submit", day, "--server", url, code=1)
     assert answers == []
+
+
+def test_one_refused_file_holds_back_no_other_and_a_service_that_is_gone_all(
+    odd, tmp_path: Path
+) -> None:
+    """Each has its row; what came after a refusal is sent, what came after the end is named."""
+    url, answers, heard = odd
+    days = [tmp_path / f"{nth}.csv" for nth in range(3)]
+    for day in days:
+        day.write_bytes(day.name.encode())
+
+    def states(code: int) -> list[str]:
+        told = run("submit", *days, "--server", url, "--patience", "0", "--json", code=code)
+        return [row["state"] for row in json.loads(told[: told.rindex("]") + 1])]
+
+    answers += [
+        (202, {}, {"delivery": 1, "state": "received"}),
+        refused(413, "E-TOO-LARGE"),
+        (202, {}, {"delivery": 2, "state": "received"}),
+    ]
+    assert states(1) == ["received", "refused", "received"]
+    answers += [(202, {}, {"delivery": 3, "state": "received"}), refused(503, "E-BACKLOG")]
+    assert states(3) == ["received", "not sent", "not sent"]
+    answers += [refused(401, "E-KEY")]
+    assert states(2) == ["not sent"] * 3
+    assert len(heard) == 6

@@ -18,12 +18,13 @@ from nemflow.errors import SpoolFault, StoreAway, UsageError
 from nemflow.intake import folder
 from nemflow.intake.folder import FolderPace, Inbox
 from nemflow.intake.spool import Spool, SpoolLimits
+from nemflow.jobs import sweeper as sweeper_module
 from nemflow.jobs.sweeper import Sweeper, checked, latest
 from nemflow.pipeline import collecting, sweeping, undo
 from nemflow.pipeline.collecting import Collector, Wishes
 from nemflow.pipeline.delivering import Delivering, process
 from nemflow.pipeline.receiving import receive
-from nemflow.pipeline.sweeping import sweep, sweep_away
+from nemflow.pipeline.sweeping import Swept, sweep, sweep_away
 from nemflow.store import open_store, work
 from nemflow.store.tables import MARKET_OFFSET
 
@@ -618,6 +619,43 @@ def test_a_moment_at_which_the_store_does_not_answer_is_swept_when_it_does(
     away[0] = True  # nobody needs to ask it any more
     assert not other.due()
     assert swept == ["a"]
+
+
+def test_a_sweep_that_failed_or_found_no_room_is_gone_on_with(store, monkeypatch) -> None:
+    """By the one whose moment it is, after a pause, until it is done; then not again."""
+    monkeypatch.setattr(sweeper_module, "_PAUSE", 0.0)
+    now = datetime(2026, 3, 1, 10, 20, tzinfo=MARKET_OFFSET)
+    ends = [SpoolFault("The share is gone."), Swept(left=3, held="The backlog is full."), Swept()]
+
+    def work() -> Swept:
+        end = ends.pop(0)
+        if isinstance(end, SpoolFault):
+            raise end
+        return end
+
+    one, other = (Sweeper(store, "s", "0 * * * *", work, clock=lambda: now) for _ in range(2))
+    with pytest.raises(SpoolFault):
+        one.due()
+    assert not other.due()
+    assert one.due()
+    assert one.due()
+    assert not one.due()
+    assert ends == []
+
+
+def test_a_sweep_is_not_gone_on_with_at_once(store) -> None:
+    """A share that is gone is not asked every few seconds."""
+    now = datetime(2026, 3, 1, 10, 20, tzinfo=MARKET_OFFSET)
+    swept: list[int] = []
+
+    def work() -> Swept:
+        swept.append(1)
+        return Swept(held="The backlog is full.")
+
+    one = Sweeper(store, "s", "0 * * * *", work, clock=lambda: now)
+    one.due()
+    one.due()
+    assert swept == [1]
 
 
 def test_a_cron_expression_that_is_none_is_told_at_once() -> None:

@@ -383,6 +383,18 @@ def test_too_much_waiting_too_many_at_once_and_a_full_spool(desk) -> None:
     assert desk.rows() == 2
 
 
+def test_a_full_spool_asks_to_come_again_when_a_tenth_of_what_waits_is_loaded(
+    desk, monkeypatch
+) -> None:
+    """By how fast work is being done; a minute when nothing is."""
+    monkeypatch.setattr(desk.spool, "limits", SpoolLimits(free_bytes=1 << 60))
+    for rate, said in ((10.0, "25"), (0.0, "60")):
+        waiting = Backlog(5, 2500, 1, 1.0, {}, 1.0, rate)
+        monkeypatch.setattr(Intake, "backlog", lambda self, waiting=waiting: waiting)
+        full = desk.client.put("/v1/deliveries/c", content=b"c")
+        assert (full.status_code, full.headers["retry-after"]) == (507, said)
+
+
 def test_waiting_ends_with_the_time_or_the_outcome(desk) -> None:
     """202 when the time is over; 200 with the outcome when it is final."""
     began = time.monotonic()

@@ -115,6 +115,10 @@ def test_every_kind_of_neglect_is_seen(store: Store, put: Put, tmp_path: Path) -
             {"state": "dead", "finished_at": now, **held},
             "a delivery that is done is held by nobody",
         ),
+        (
+            {"state": "dead", "finished_at": now, "kept": "deleted"},
+            "only originals of what was taken in whole are deleted",
+        ),
         ({"state": "rejected"}, "a delivery that is done says when"),
         ({"state": "asleep"}, "no delivery is in a state that is none"),
         ({"parent": 1}, "members of a delivery that is done are done"),

@@ -3,9 +3,10 @@
 Why: the machine that has the files is often not the one that has the store.
 
 Promises: each file is sent with its digest and a key of its own, so that sending again after a lost
-answer is harmless; a service that says "later" is obeyed, for as long as ``--patience``; with
-``--wait`` the exit code tells the outcome: 0 all loaded or duplicates, 1 something was kept out,
-3 not sent, or the service could not load it.
+answer is harmless; a service that says "later" is obeyed, for as long as ``--patience``; each file
+has its row, and a refused one holds back no other. The exit code tells the outcome: 0 all accepted
+(with ``--wait``: loaded or duplicates), 1 something was refused or kept out, 2 our key is not
+known, 3 not sent, or the service could not load it.
 
 Look next: docs/service.md.
 """
@@ -44,6 +45,8 @@ _OURS = {"dead", "cancelled"}
 #: What was sent is not what came: sent again, for a link may do that once.
 _DAMAGED = {"E-LENGTH", "E-DIGEST"}
 _DAMAGED_TRIES = 3
+_KEY = {401, 403}
+_REFUSED, _NOT_SENT = "refused", "not sent"
 _LATER = {408, 429, 500, 502, 503, 504, 507}
 _SENT = (
     Column("path", "file", gives_way="front"),
@@ -99,25 +102,50 @@ def submit(
         with httpx.Client(
             base_url=server.rstrip("/"), headers=key_header(), timeout=httpx.Timeout(60, connect=10)
         ) as client:
-            total = sum(path.stat().st_size for path in paths)
-            with progress_bar("Sending", total) as tell:
-                sent: list[dict[str, Any]] = []
-                for path in paths:
-                    row = _sent(client, path, asked, until, _Told(tell, len(sent), sent, total))
-                    sent.append({"path": str(path), "size": path.stat().st_size, **row})
+            sent, stopped = _all_sent(client, paths, asked, until)
             if wait:
                 with progress_bar("Waiting") as tell:
-                    sent = [row | _waited(client, row["delivery"], until, tell) for row in sent]
+                    sent = [
+                        row | _waited(client, row["delivery"], until, tell)
+                        if row["delivery"] is not None
+                        else row
+                        for row in sent
+                    ]
     except httpx.InvalidURL as error:
         raise UsageError(f"--server {server!r} is no URL.", hint=f"For example {SERVER}") from error
     out.rows(_SENT, sent)
+    if stopped is not None:
+        raise stopped
     states = {row["state"] for row in sent}
     if not wait:
+        if _REFUSED in states:
+            raise typer.Exit(faults.PROBLEMS)
         return
-    if states & _OURS or not states <= _FINAL:
+    if states & _OURS or not states <= _FINAL | {_REFUSED}:
         raise typer.Exit(faults.FAULT)
     if not states <= _GOOD:
         raise typer.Exit(faults.PROBLEMS)
+
+
+def _all_sent(
+    client: httpx.Client, paths: list[Path], asked: dict[str, Any], until: float
+) -> tuple[list[dict[str, Any]], SystemFault | UsageError | None]:
+    """Send one file after the other; a row for each, and why the last ones were not sent."""
+    from nemflow.cli.progress import progress_bar
+
+    sent: list[dict[str, Any]] = []
+    stopped: SystemFault | UsageError | None = None
+    total = sum(path.stat().st_size for path in paths)
+    with progress_bar("Sending", total) as tell:
+        for path in paths:
+            row: dict[str, Any] = {"state": _NOT_SENT, "delivery": None}
+            if stopped is None:
+                try:
+                    row = _sent(client, path, asked, until, _Told(tell, len(sent), sent, total))
+                except (SystemFault, UsageError) as error:
+                    stopped = error
+            sent.append({"path": str(path), "size": path.stat().st_size, **row})
+    return sent, stopped
 
 
 class _Told:
@@ -139,7 +167,12 @@ class _Told:
 def _sent(
     client: httpx.Client, path: Path, asked: dict[str, Any], until: float, told: _Told
 ) -> dict[str, Any]:
-    """Send one file until the service has it, or refuses it for good."""
+    """Send one file until the service has it, or refuses it for good, which its row tells.
+
+    Raises:
+        SystemFault: the service cannot take anything now.
+        UsageError: it does not know our key.
+    """
     import httpx
 
     headers = {
@@ -168,7 +201,11 @@ def _sent(
                     headers |= _digest(path)
                     continue
             if damaged or answer.status_code not in _LATER:
-                raise UsageError(f"{path}: {why}") if answer.status_code < 500 else SystemFault(why)
+                if answer.status_code in _KEY:
+                    raise UsageError(why)
+                if answer.status_code >= 500:
+                    raise SystemFault(why)
+                return {"state": _REFUSED, "delivery": None, "error": why}
             later = _later(answer, pause)
         if time.monotonic() + later > until:
             raise SystemFault(f"{path} was not sent: {why}", hint="Send it again later.")

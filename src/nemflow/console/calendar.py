@@ -58,17 +58,18 @@ class Year:
     zone: str | None  #: of the days; None: market time
     selected: date  #: the day that is shown below
     address: Callable[[date], str]  #: where a day's cell leads to
+    span: tuple[date, date] | None  #: the days of the year between the stream's first and last
 
 
 def picture(shown: Year) -> Html:
     """Twelve calendars."""
     known = {row["day"]: row for row in shown.rows}
-    if not known:
+    if not known or shown.span is None:
         return parts.nothing(f"No intervals in {shown.year}.", "Choose another year above.")
     values = [abs(row["value"]) for row in shown.rows if row["value"] is not None]
     most = max(values, default=Decimal(0))
-    first_day, last_day = min(known), max(known)
-    stop = shown.selected if shown.selected in known else first_day
+    first_day, last_day = shown.span
+    stop = shown.selected if shown.selected in known else min(known)
     months = ""
     for month in range(1, 13):
         first = date(shown.year, month, 1)
@@ -167,12 +168,29 @@ def table_of(
     )  # fmt: skip
 
 
-def gaps(rows: Sequence[Mapping[str, Any]]) -> list[tuple[date, date]]:
-    """Runs of days within the stream's days of the year that have no value at all."""
-    there = {row["day"] for row in rows if row["missing"] < row["intervals"]}
-    if not there:
+def span_in(
+    year: int, known: tuple[date, date], rows: Sequence[Mapping[str, Any]]
+) -> tuple[date, date] | None:
+    """The first and last day of a year that should be there; None: the stream has none in it.
+
+    Between the stream's first and last day all should: also when there is none in the whole year.
+    In local time the days that are there may lie one beyond.
+    """
+    days = [row["day"] for row in rows]
+    first = min(max(known[0], date(year, 1, 1)), *days, date(year, 12, 31))
+    last = max(min(known[1], date(year, 12, 31)), *days, date(year, 1, 1))
+    touched = known[0] <= date(year, 12, 31) and known[1] >= date(year, 1, 1)
+    return (first, last) if touched or days else None
+
+
+def gaps(
+    rows: Sequence[Mapping[str, Any]], span: tuple[date, date] | None
+) -> list[tuple[date, date]]:
+    """Runs of days of the span that have no value at all."""
+    if span is None:
         return []
-    day, last, found = min(there), max(there), list[tuple[date, date]]()
+    there = {row["day"] for row in rows if row["missing"] < row["intervals"]}
+    (day, last), found = span, list[tuple[date, date]]()
     while day <= last:
         if day not in there:
             if found and found[-1][1] == day - timedelta(days=1):

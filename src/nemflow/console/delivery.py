@@ -339,7 +339,7 @@ def _replaced(days: pl.DataFrame) -> Html:
         Column("suffix", "Stream"),
         Column("change", "Change", lambda row: parts.mark(*CHANGES[row["change"]])),
         Column("before_total", "Total before", right=True),
-        Column("total", "Total now", right=True),
+        Column("total", "In this file", right=True),
         Column("difference", "Difference", _difference, right=True),
         Column("before", "What stood before", _before),
         Column("current", "Counts now", lambda row: "yes" if row["current"] else "no"),

@@ -85,7 +85,7 @@ def _list(
         parts.Column("sender", "Sender"),
         parts.Column("channel", "Way in", minor=True),
         parts.Column("lane", "Lane", minor=True),
-        parts.Column("stored", "Days stored", lambda row: row["days_stored"], right=True),
+        parts.Column("stored", "Stored", _stored, right=True),
         parts.Column("out", "Kept out", _kept_out, right=True),
         parts.Column("size", "Size", lambda row: wording.size(row["size"]), right=True, minor=True),
         parts.Column("received_at", "Received", lambda row: parts.stamp(row["received_at"])),
@@ -111,6 +111,11 @@ def _list(
 
 def _query(pairs: list[tuple[str, str]]) -> str:
     return parts.text(urlencode(pairs))
+
+
+def _stored(row: Mapping[str, Any]) -> int:
+    """Days and register reads."""
+    return int(row["days_stored"] + row["reads_stored"])
 
 
 def _kept_out(row: Mapping[str, Any]) -> Any:

@@ -44,6 +44,7 @@ class _Asked:
     layer: str
     view: str  #: picture or table
     zone: str | None  #: None: market time
+    known: tuple[date, date]  #: the first and the last day of the stream
 
     def address(self, **other: Any) -> str:
         """The same page with something else chosen."""
@@ -115,6 +116,7 @@ def _asked(nmi: str, view: frame.View, streams: Sequence[Mapping[str, Any]]) -> 
         layer if layer in calendar.LAYERS else "energy",
         "table" if shown == "table" else "picture",
         placetime.chosen(view.query.get("time", "")),
+        (stream["first_day"], stream["last_day"]),
     )  # fmt: skip
 
 
@@ -233,15 +235,16 @@ def _picture(asked: _Asked, rows: Sequence[Mapping[str, Any]]) -> Html:
     def address(day: date) -> str:
         return asked.address(day=day) + "#day"
 
+    span = calendar.span_in(asked.year, asked.known, rows)
     if asked.view == "table":
         body = calendar.table_of(rows, asked.zone, address)
     else:
-        shown = calendar.Year(rows, asked.year, asked.layer, asked.zone, asked.day, address)
+        shown = calendar.Year(rows, asked.year, asked.layer, asked.zone, asked.day, address, span)
         body = calendar.picture(shown)
     words = asked.zone or placetime.MARKET_WORDS
     return parts.panel(
         f"{asked.year}: {asked.stream}, {meaning(asked.stream)}",
-        Html(f"{_sums(rows)}{body}{_gaps(rows)}<p class='muted'>Days of {words}.</p>"),
+        Html(f"{_sums(rows)}{body}{_gaps(rows, span)}<p class='muted'>Days of {words}.</p>"),
         more=_switches(asked),
         anchor="year",
     )
@@ -268,8 +271,8 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> str:
     return f'<p class="sum" id="year-sum"><span>{total}</span>{said}</p>'
 
 
-def _gaps(rows: Sequence[Mapping[str, Any]]) -> str:
-    found = calendar.gaps(rows)
+def _gaps(rows: Sequence[Mapping[str, Any]], span: tuple[date, date] | None) -> str:
+    found = calendar.gaps(rows, span)
     if not found:
         return (
             "<p>No day is missing between the first and the last of the year.</p>" if rows else ""

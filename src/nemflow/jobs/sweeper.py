@@ -5,7 +5,8 @@ Why: with three API processes each would sweep at the full hour.
 Promises: the store decides who runs a moment's sweep; nobody runs it twice. A moment at which the
 store did not answer is asked for again until it does. A moment that passed
 while nobody was there is made up for once, at the start, however many were missed. A sweep that
-fails is told in the log, and the next moment has its own. Cron expressions mean market time,
+fails, or finds no room, is told in the log and gone on with after a pause that grows, by the same
+process, until it is done or the next moment comes. Cron expressions mean market time,
 UTC+10 all year.
 
 Look next: ``nemflow.pipeline.sweeping`` for what a sweep does; ``nemflow.store.once``.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _LOOK_SECONDS = 5.0  #: so often it is seen whether a moment has come
+_PAUSE = 30.0  #: until a sweep that is not done is gone on with; doubled each time
+_MOST_PAUSE = 900.0
 
 
 def checked(cron: str) -> str:
@@ -68,7 +72,7 @@ class Sweeper:
             store: decides who runs a moment.
             name: of the sweep; schedulers of the same sweep use the same.
             cron: five fields, market time. Raises UsageError.
-            work: the sweep; what it returns is logged.
+            work: the sweep; what it returns is logged. With ``held`` it is not done yet.
             side: remembers which runs the store has given away; None: the store is asked.
             clock: for tests.
         """
@@ -79,7 +83,9 @@ class Sweeper:
         self._side = side
         self._clock = clock
         self._stop = threading.Event()
-        self._done: str | None = None
+        self._done: str | None = None  #: the moment nothing is left to do for
+        self._ours: str | None = None  #: the moment that is ours and not done
+        self._pause, self._again = 0.0, 0.0  #: seconds, and when by the monotonic clock
 
     def run(self) -> None:
         """Sweep at every moment until ``stop``."""
@@ -97,17 +103,31 @@ class Sweeper:
         self._stop.set()
 
     def due(self) -> bool:
-        """Sweep if a moment has come that nobody has taken; whether it was swept here."""
+        """Sweep if a moment has come that nobody has taken, or that is not done; whether it did."""
         slot = latest(self._cron, self._clock()).isoformat()
         if slot == self._done:
             return False
-        if self._side is not None and self._side.begun(self._name, slot):
+        if slot != self._ours and not self._taken(slot):
             self._done = slot
             return False
+        if time.monotonic() < self._again:
+            return False
+        self._again = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _MOST_PAUSE)
+        swept = self._work()
+        held = getattr(swept, "held", None)
+        log.info("Sweep %s of %s: %s", self._name, slot, swept)
+        if held is None:
+            self._done = slot
+        return True
+
+    def _taken(self, slot: str) -> bool:
+        """Whether a moment is ours; asked once."""
+        if self._side is not None and self._side.begun(self._name, slot):
+            return False
         ours = self._store.take_slot(self._name, slot)
-        self._done = slot
         if self._side is not None:
             self._side.note_begun(self._name, slot)
         if ours:
-            log.info("Sweep %s of %s: %s", self._name, slot, self._work())
+            self._ours, self._pause, self._again = slot, _PAUSE, 0.0
         return ours

@@ -14,11 +14,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nemflow.errors import SpoolFull
+from nemflow.errors import NemflowError, SpoolFull
 from nemflow.intake.accepting import AcceptLimits
 from nemflow.service.problems import Problem
 from nemflow.store import dispatch
@@ -108,6 +108,20 @@ class Intake:
         if 2 * waiting.files < limits.waiting_files and 2 * waiting.bytes < limits.waiting_bytes:
             return None
         return f"{waiting.files:,} files ({waiting.bytes:,} bytes) are waiting to be loaded."
+
+    def room_after(self, error: Exception) -> float | None:
+        """Seconds until a full spool should have room again: when a tenth of what waits is loaded.
+
+        None: it is another error, or nothing is being loaded. May ask the store.
+        """
+        if not isinstance(error, SpoolFull):
+            return None
+        with suppress(NemflowError):
+            waiting = self.backlog()
+            if waiting.bytes_per_second > 0 and waiting.bytes > 0:
+                seconds = waiting.bytes / 10 / waiting.bytes_per_second
+                return min(max(_SHORTEST, seconds), _LONGEST)
+        return None
 
     def backlog(self) -> dispatch.Backlog:
         """What waits: as the ledger said within the last second, and what was accepted since."""

@@ -195,26 +195,36 @@ class _Guarded(H11Protocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """And again from the first byte of the next request."""
+        """It stops when headers are whole, and runs again from the next ones' first byte.
+
+        Between requests it must not run: who is about to send would find the connection closed.
+        """
         super().data_received(data)
-        if self._late is None and not self._upgraded and self._between_requests():
+        if self._upgraded:
+            return
+        if not self._between_requests():
+            self._unwatch()
+        elif self._late is None and self.conn.trailing_data[0]:
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is left to watch."""
-        if self._late is not None:
-            self._late.cancel()
+        self._unwatch()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         """From here on it is no longer HTTP: no headers are waited for."""
-        if self._late is not None:
-            self._late.cancel()
+        self._unwatch()
         self._upgraded = True
         super().handle_websocket_upgrade(event)
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _unwatch(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def _watch(self) -> None:
         self._late = self.loop.call_later(HEADER_SECONDS, self._look)

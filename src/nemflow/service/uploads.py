@@ -196,7 +196,9 @@ async def _answered(
             error = caught.why
             more = {"accepted": [_receipt(name, receipt) for name, receipt in caught.accepted]}
         noticed(request, error)
-        told = answer(error, more=more)
+        intake = given.intake
+        room = None if intake is None else await run_in_threadpool(intake.room_after, error)
+        told = answer(error, retry_after=room, more=more)
         scene = SCENE.get() or Scene()
         code = error.code if isinstance(error, Problem | NemflowError) else "E-INTERNAL"
         refused = UploadRefused(code, scene.request, scene.trace, scene.who)

@@ -49,6 +49,9 @@ _PROMISES: Final = {
     "what waits has its original": """
         SELECT 'delivery ' || id || ', ' || state || ', original ' || kept FROM delivery
         WHERE state IN {open} AND kept IS NOT NULL AND kept <> 'spooled'""",
+    "only originals of what was taken in whole are deleted": """
+        SELECT 'delivery ' || id || ', ' || state FROM delivery
+        WHERE kept = 'deleted' AND state IN ('partly_loaded', 'rejected', 'dead', 'cancelled')""",
     "members of a delivery that is done are done": """
         SELECT 'delivery ' || m.id || ' in ' || d.id || ', ' || m.state FROM delivery AS m
         JOIN delivery AS d ON d.id = m.parent
