@@ -148,7 +148,7 @@ def test_one_refused_file_holds_back_no_other_and_a_service_that_is_gone_all(
 
     def states(code: int) -> list[str]:
         told = run("submit", *days, "--server", url, "--patience", "0", "--json", code=code)
-        return [row["state"] for row in json.loads(told[: told.rindex("]") + 1])]
+        return [row["state"] for row in json.loads(told[told.index("[\n") : told.rindex("]") + 1])]
 
     answers += [
         (202, {}, {"delivery": 1, "state": "received"}),
