@@ -27,27 +27,29 @@ import nemflow
 HERE = Path(__file__).parent
 ARGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"]
 MOST_BYTES = 200_000
-#: name -> address below /console, width, height, light or dark.
+#: Every page, and its address below /console.
+PAGES = {
+    "overview": "/",
+    "files": "/files",
+    "file": "/deliveries/{broken}",
+    "nmis": "/nmis",
+    "nmi": "/nmis/4102000001?day=2024-10-06",
+    "quarantine": "/quarantine?rule=I004",
+    "problems": "/problems",
+    "dead": "/dead",
+    "changes": "/changes?consumer=billing",
+    "audit": "/audit",
+    "keys": "/keys",
+    "settings": "/settings",
+}
+#: How each is looked at: width, height, light or dark.
+LOOKS = {"light": (1120, 900, "light"), "dark": (1120, 900, "dark"), "phone": (390, 844, "light")}
+#: name -> address, width, height, light or dark.
 PICTURES = {
-    "overview-light": ("/", 1120, 900, "light"),
-    "overview-dark": ("/", 1120, 900, "dark"),
-    "overview-phone": ("/", 390, 844, "light"),
-    "files-light": ("/files", 1120, 900, "light"),
-    "files-dark": ("/files", 1120, 900, "dark"),
-    "files-phone": ("/files", 390, 844, "dark"),
-    "file-light": ("/deliveries/{broken}", 1120, 1100, "light"),
-    "file-dark": ("/deliveries/{broken}", 1120, 1100, "dark"),
-    "file-phone": ("/deliveries/{broken}", 390, 844, "light"),
-    "nmi-light": ("/nmis/4102000001?day=2024-10-06", 1120, 960, "light"),
+    f"{page}-{look}": (address, *LOOKS[look]) for page, address in PAGES.items() for look in LOOKS
+} | {
     "nmi-dark": ("/nmis/4102000001?layer=quality&day=2024-10-06", 1120, 900, "dark"),
     "nmi-phone": ("/nmis/4102000001?day=2024-10-06&time=Australia/Sydney#year", 390, 844, "light"),
-    "quarantine-dark": ("/quarantine?rule=I004", 1120, 900, "dark"),
-    "quarantine-phone": ("/quarantine", 390, 844, "light"),
-    "problems-light": ("/problems", 1120, 900, "light"),
-    "dead-light": ("/dead", 1120, 700, "light"),
-    "changes-light": ("/changes?consumer=billing", 1120, 700, "light"),
-    "keys-light": ("/keys", 1120, 700, "light"),
-    "settings-light": ("/settings", 1120, 900, "light"),
 }
 
 
