@@ -359,7 +359,7 @@ def retry_later(
     row, again = locked(conn, number), now + timedelta(seconds=seconds)
     held = _let_go(
         conn, backend, number, token, state="waiting_retry", error=error, next_try_at=again,
-        attempts=delivery.c.attempts - (not counted),
+        attempts=delivery.c.attempts - int(not counted),
     )  # fmt: skip
     if held and row is not None and row.lease_token == token:
         timeline.attempt_ended(
