@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 
 from nemflow import errors
+from nemflow.intake.folder import StillMoving
+from nemflow.jobs.isolation import DIED
 from nemflow.mdff import codes, layout, rules
 from nemflow.service.problems import KINDS
 from nemflow.store.work import FINAL, POISON, WAITING, WORKING
@@ -158,4 +160,4 @@ def test_every_error_code_has_a_row() -> None:
         for each in vars(errors).values()
         if isinstance(each, type) and issubclass(each, errors.NemflowError)
     }
-    assert ours | set(KINDS) | {POISON} == told
+    assert ours | set(KINDS) | {POISON, DIED, StillMoving.code} == told

@@ -35,9 +35,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent}.", hint="Make it, or name another.")
     folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    folder.mkdir()
     draft = folder / path.name
     try:
+        folder.mkdir()
         yield draft
         with draft.open("rb") as written:
             os.fsync(written.fileno())
