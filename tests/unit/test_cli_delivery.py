@@ -143,6 +143,11 @@ def test_keys_are_made_listed_and_revoked(tmp_path, monkeypatch):
     assert "no scope" in run("keys", "add", "other", "--scope", "everything", code=2)
     rows = json.loads(run("keys", "list", "--json"))
     assert [(row["key"], row["state"]) for row in rows] == [(2, "live"), (1, "revoked")]
+    again = json.loads(run("keys", "rotate", 2, "--revoke", "--json"))[0]
+    assert (again["name"], again["scopes"], again["key"]) == ("desk", "operate", 3)
+    assert "no live key 2" in run("keys", "rotate", 2, code=1)
+    assert "nemflow keys revoke 3" in run("keys", "rotate", 3)
+    assert "2 live keys" in run("keys", "rotate", 3, code=2)
 
 
 def test_deliveries_are_listed_by_who_sent_them_and_how(arrived):

@@ -1,4 +1,4 @@
-"""``keys add``, ``keys list``, ``keys revoke``: who may use the service.
+"""``keys add``, ``list``, ``rotate``, ``revoke``: who may use the service.
 
 Why: a key stands for a sender or a program; it must be replaced without a pause and taken back at
 once.
@@ -11,13 +11,17 @@ Look next: :mod:`nemflow.store.keys`.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nemflow.cli import wording
 from nemflow.cli.options import DbOption, an_instant, open_to_read, settings, who
 from nemflow.cli.output import Column, CsvOption, JsonOption, Output
+from nemflow.errors import NotFound
+
+if TYPE_CHECKING:
+    from nemflow.store.keys import Key
 
 keys = typer.Typer(
     name="keys", help="Say who may use the service.", no_args_is_help=True, rich_markup_mode=None
@@ -82,20 +86,43 @@ def add(
             expires_at=None if expires is None else an_instant(expires, "--expires"),
             by=who(),
         )
-    row = {
-        "key": key.id,
-        "name": key.name,
-        "scopes": " ".join(sorted(key.scopes)),
-        "sender": key.sender,
-        "expires_at": key.expires_at,
-        "secret": secret,
-    }
-    if not out.for_people:
-        out.rows(_MADE, [row])
-        return
-    out.say(f"Key {key.id} for {key.name}: {row['scopes']}.")
-    out.command("", secret, "bold")
-    out.say("It is shown this once. Send it as: Authorization: Bearer ...", "dim")
+    _shown(out, key, secret)
+
+
+@keys.command()
+def rotate(
+    ctx: typer.Context,
+    number: Annotated[int, typer.Argument(help="The key's number.", metavar="ID")],
+    *,
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", help="From when on the new one is refused.", metavar="WHEN"),
+    ] = None,
+    revoke_old: Annotated[
+        bool, typer.Option("--revoke", help="Take the old one back at once.")
+    ] = False,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Make a second key like one that is live; both are good until the old one is revoked."""
+    out = Output.choose(as_json=as_json, as_csv=as_csv)
+    with open_to_read(ctx, db) as store:
+        old = store.live_key(number)
+        if old is None:
+            raise NotFound(f"There is no live key {number}.", hint="See: nemflow keys list")
+        key, secret = store.make_key(
+            old.name,
+            sorted(old.scopes),
+            sender=old.sender,
+            expires_at=None if expires is None else an_instant(expires, "--expires"),
+            by=who(),
+        )
+        if revoke_old:
+            store.revoke_key(number, by=who())
+    _shown(out, key, secret)
+    if not revoke_old:
+        out.say(f"When it is in use everywhere: nemflow keys revoke {number}", "dim")
 
 
 @keys.command(name="list")
@@ -130,3 +157,21 @@ def revoke(
         out.rows(_REVOKED, [{"key": number}])
         return
     out.say(f"Revoked: key {number}.")
+
+
+def _shown(out: Output, key: Key, secret: str) -> None:
+    """A new key, and its secret for the only time."""
+    row = {
+        "key": key.id,
+        "name": key.name,
+        "scopes": " ".join(sorted(key.scopes)),
+        "sender": key.sender,
+        "expires_at": key.expires_at,
+        "secret": secret,
+    }
+    if not out.for_people:
+        out.rows(_MADE, [row])
+        return
+    out.say(f"Key {key.id} for {key.name}: {row['scopes']}.")
+    out.command("", secret, "bold")
+    out.say("It is shown this once. Send it as: Authorization: Bearer ...", "dim")

@@ -60,6 +60,7 @@ def sweep(
     """Hand everything new in a folder to the service's workers."""
     from nemflow import app
     from nemflow.cli.progress import count_bar
+    from nemflow.pipeline import crowding
     from nemflow.pipeline.sweeping import Swept
     from nemflow.store import open_store
 
@@ -68,13 +69,17 @@ def sweep(
     given |= {"sweep.profile": profile, "spool.folder": None if spool is None else str(spool)}
     chosen = settings(ctx, **given)
     with open_store(chosen.db, pool=chosen.pool) as store, count_bar() as tell:
+        taken = [0]
 
         def told(now: Swept) -> None:
+            taken[0] = now.taken
             tell("Sweeping", now.taken + now.duplicates, now.found)
 
+        files = app.spool_of(chosen)
+        waiting = crowding.lately(store.backlog, taken=lambda: taken[0])
         work = app.sweep_of(
-            chosen, store, app.spool_of(chosen),
-            root=folder, recursive=recursive, move=move, tell=told,
+            chosen, store, files, root=folder, recursive=recursive, move=move, tell=told,
+            crowded=lambda: crowding.crowded(files, waiting, chosen.accept_limits),
         )  # fmt: skip
         done = work()
     named = str(folder or chosen.text("sweep.path"))
@@ -84,6 +89,7 @@ def sweep(
     if done.taken:
         out.say("The service or a worker loads them: nemflow serve, nemflow worker")
     if done.held is not None:
+        out.say(f"{done.held} Sweep again when some of it is loaded: it goes on.", "yellow")
         raise typer.Exit(faults.FAULT)
     if done.refused:
         raise typer.Exit(faults.PROBLEMS)

@@ -5,7 +5,8 @@ Why: "what happened to that file" must be answered by one page that can be sent 
 Promises: its counts are the ledger's, and the page says whether they add up; each finding shows
 its line with the field marked; a quarantined record can be mended and tried before it is replayed.
 
-Look next: ``marking.py`` for findings and records; ``nemflow.pipeline.replaying`` for replay.
+Look next: ``marking.py`` for findings and records; ``replaced.py`` for days;
+``nemflow.pipeline.replaying`` for replay.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from nemflow.cli import wording
-from nemflow.console import frame, marking, parts
+from nemflow.console import frame, marking, parts, replaced
 from nemflow.console.parts import Column, Html, text
 from nemflow.errors import NotFound
 from nemflow.mdff.rules import PROFILES
@@ -24,21 +27,10 @@ from nemflow.pipeline.reporting import report_of
 from nemflow.store.work import FINAL, SPOOLED, WAITING, WORKING
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from nemflow.store import Store
 
 _EDITORS: Final = 20  #: so many records can be mended on one page
 _MEMBERS: Final = 200
-_DAYS: Final = 400
-_SHOWN_DAYS: Final = 60
-#: What a delivery's days are beside those that stood before: kind, icon, words.
-CHANGES: Final[Mapping[str, tuple[str, str, str]]] = {
-    "new": ("good", "+", "new"),
-    "changed": ("warn", "≠", "changed"),
-    "same": ("off", "=", "same"),
-    "older": ("off", "↓", "older than what stood"),
-}
 _STEPS: Final[Mapping[str, str]] = {
     "receive": "received",
     "inspect": "looked at what is in it",
@@ -46,6 +38,9 @@ _STEPS: Final[Mapping[str, str]] = {
     "load": "loaded",
     "publish": "published",
     "settle": "settled",
+    "attempt": "an attempt came to nothing",
+    "lost": "its worker was lost",
+    "taken away": "taken from its worker",
 }
 
 
@@ -90,8 +85,8 @@ async def delivery(view: frame.View) -> None:
         view,
         f"replaced {number}",
         10,
-        lambda: store.replaced(number, limit=_DAYS),
-        _replaced,
+        lambda: store.replaced(number, limit=replaced.DAYS),
+        replaced.panel,
     )
     await frame.live(view, key, 2, ask, _below)
 
@@ -107,6 +102,8 @@ def _whole(store: Store, number: int) -> Whole:
         history = store.loads(row["file"]).to_dicts()
         if row["state"] in ("partly_loaded", "rejected", "loaded"):
             records = store.quarantine(file=row["file"]).to_dicts()
+    elif members is not None:
+        records = _of_members(store, members)
     found = report_of(store, number) if row["state"] not in WAITING else None
     return Whole(
         row,
@@ -120,6 +117,17 @@ def _whole(store: Store, number: int) -> Whole:
         found is None or found.complete,
         records,
     )
+
+
+def _of_members(store: Store, members: pl.DataFrame) -> list[dict[str, Any]]:
+    """Open records of what is inside, of the first texts that have some."""
+    kept_out = members.filter(
+        pl.col("file").is_not_null(), pl.col("days_rejected") + pl.col("reads_rejected") > 0
+    ).sort("delivery")
+    found: list[dict[str, Any]] = []
+    for file in kept_out["file"].head(_EDITORS):
+        found += store.quarantine(file=file).to_dicts()
+    return found
 
 
 # -- above: what it is, and whether its counts add up ---------------------------------------------
@@ -308,7 +316,8 @@ def _quarantine(whole: Whole, operates: bool) -> Html:
         shown = f"{shown}{marking.replay_all(whole.row['file'], count, profile)}"
     if count > _EDITORS:
         file = whole.row["file"]
-        more = parts.link(f"/console/quarantine?file={file}", "the page Quarantine")
+        here = "" if file is None else f"?file={file}"
+        more = parts.link(f"/console/quarantine{here}", "the page Quarantine")
         shown += f"<p>… and {count - _EDITORS:,} more: see {more}.</p>"
     said = Html(f'<span class="muted">{text(wording.count(count, "record"))} kept out</span>')
     lead = (
@@ -320,54 +329,6 @@ def _quarantine(whole: Whole, operates: bool) -> Html:
 
 
 # -- below: what it changed, its way, its members -------------------------------------------------
-
-
-def _replaced(days: pl.DataFrame) -> Html:
-    counts = dict(days["change"].value_counts().iter_rows())
-    if days.is_empty():
-        return Html("")
-    chips = "".join(
-        f"<span>{parts.mark(*CHANGES[name])} {counts[name]:,}</span>"
-        for name in CHANGES
-        if counts.get(name)
-    )
-    order = {"changed": 0, "older": 1, "new": 2, "same": 3}
-    rows = sorted(days.to_dicts(), key=lambda row: order[row["change"]])
-    columns = [
-        Column("day", "Day", lambda row: f"{row['day']}", main=True),
-        Column("nmi", "NMI"),
-        Column("suffix", "Stream"),
-        Column("change", "Change", lambda row: parts.mark(*CHANGES[row["change"]])),
-        Column("before_total", "Total before", right=True),
-        Column("total", "In this file", right=True),
-        Column("difference", "Difference", _difference, right=True),
-        Column("before", "What stood before", _before),
-        Column("current", "Counts now", lambda row: "yes" if row["current"] else "no"),
-    ]
-    listed = parts.table(
-        columns,
-        rows[:_SHOWN_DAYS],
-        caption="The days of this delivery beside what stood before",
-        empty=Html(""),
-    )
-    cut = f"The first {days.height:,} days. " if days.height >= _DAYS else ""
-    rest = f"<p class=muted>{cut}{min(len(rows), _SHOWN_DAYS):,} of {len(rows):,} shown.</p>"
-    if len(rows) <= _SHOWN_DAYS:
-        rest = ""
-    return parts.panel("What it changed", Html(f'<div class="legend">{chips}</div>{listed}{rest}'))
-
-
-def _difference(row: Mapping[str, Any]) -> str:
-    if row["before_total"] is None or row["total"] is None:
-        return ""
-    by = row["total"] - row["before_total"]
-    return "0" if not by else f"{'+' if by > 0 else '−'}{wording.decimal(abs(by))}"
-
-
-def _before(row: Mapping[str, Any]) -> Any:
-    if row["before_delivery"] is None:
-        return "nothing"
-    return parts.link(f"/console/deliveries/{row['before_delivery']}", row["before_source"])
 
 
 def _below(whole: Whole) -> Html:

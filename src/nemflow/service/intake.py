@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from nemflow.errors import NemflowError, SpoolFull
 from nemflow.intake.accepting import AcceptLimits
+from nemflow.pipeline import crowding
 from nemflow.service.problems import Problem
 from nemflow.store import dispatch
 
@@ -95,19 +96,8 @@ class Intake:
             self._since[1] += size
 
     def crowded(self) -> str | None:
-        """Why a folder should wait with the next file; None: there is room.
-
-        It waits when half of what may wait does, so that uploads still find room: a folder can
-        wait, and a sender may not.
-        """
-        try:
-            self.spool.check_room(0)
-        except SpoolFull as full:
-            return full.message
-        waiting, limits = self.backlog(), self.limits
-        if 2 * waiting.files < limits.waiting_files and 2 * waiting.bytes < limits.waiting_bytes:
-            return None
-        return f"{waiting.files:,} files ({waiting.bytes:,} bytes) are waiting to be loaded."
+        """Why a folder should wait with the next file; None: there is room."""
+        return crowding.crowded(self.spool, self.backlog, self.limits)
 
     def room_after(self, error: Exception) -> float | None:
         """Seconds until a full spool should have room again: when a tenth of what waits is loaded.

@@ -141,7 +141,7 @@
       const found = told.files.flatMap((file) => file.findings).filter((each) => each.severity !== "W");
       out.className = `alert ${left ? "warn" : "good"}`;
       out.replaceChildren(make("b", dry ? "Tried, nothing written: " : "Replayed: "), summary(told) + ".");
-      found.slice(0, 5).forEach((each) => out.append(make("div", `${each.rule}${each.field ? `, ${each.field}` : ""}: ${each.message} ${each.todo}`)));
+      found.slice(0, 5).forEach((each) => out.append(make("div", `${each.rule}${each.field ? `, ${each.field}` : ""}: ${each.message.replace(/\.?$/, ".")} ${each.todo}`)));
       if (!dry) { say(`Replayed: ${summary(told)}.`, left ? "warn" : "good"); renew(); if (!left) box.querySelectorAll("button, textarea").forEach((each) => { each.disabled = true; }); }
     } catch (error) { out.className = "alert bad"; out.textContent = error.message; }
     if (dry || !out.classList.contains("good")) button.disabled = false;
