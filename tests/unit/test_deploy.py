@@ -152,6 +152,18 @@ def test_the_compose_file_keeps_its_promises() -> None:
         assert "ports" not in each[name]
 
 
+def test_the_console_is_one_process_beside_the_api() -> None:
+    """Without replicas in the compose file; as a unit the API's, with pages, on its own port."""
+    console = services()["console"]
+    assert "--console" in console["command"]
+    assert "deploy" not in console
+    assert console["ports"] != services()["api"]["ports"]
+    (drop_in,) = (DEPLOY / "systemd").glob("nemflow-api@*.service.d/*.conf")
+    said = [line for line in drop_in.read_text().splitlines() if line.startswith("ExecStart=")]
+    (whole,) = (line for line in unit(DEPLOY / "systemd" / "nemflow-api@.service")["ExecStart"])
+    assert said == ["ExecStart=", f"ExecStart={whole} --console"]
+
+
 @pytest.mark.parametrize("environment", ["dev", "staging", "production"])
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 def test_the_settings_of_deploy_are_read_whole(tmp_path, broker, environment) -> None:
