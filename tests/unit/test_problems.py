@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from nemflow import pipeline
 from nemflow.errors import BrokerAway, NotFound, StoreAway, UsageError
 from nemflow.jobs.noticing import Noticer
-from nemflow.store import Store, work
-from nemflow.store.tables import MARKET_OFFSET, audit, problem_met
+from nemflow.store import Store, numbers, work
+from nemflow.store.tables import MARKET_OFFSET, audit, delivery, problem_met
 
 SHORT = ("1",) * 47  #: a day that lacks an interval: I001
 HINTS = {"what", "message", "who", "todo"}
@@ -87,6 +87,27 @@ def test_the_next_good_file_closes_it_and_what_comes_again_is_new(store, put, ne
     assert told(store) == [("MDPA", "I001", 2, "closed"), ("MDPA", "I001", 1, "open")]
     load(store, put, nem12(a_day(day="20250305")), "again.csv")
     assert told(store)[1][3] == "open", "a duplicate says nothing new"
+
+
+def test_who_is_silent_for_longer_than_usual_is_not_crowded_out(store) -> None:
+    """However many others are heard of: an alert must see the one who is not."""
+    now = datetime.now(MARKET_OFFSET)
+    times = {"SILENT": (30, 28, 26), "A": (5, 3, 1), "B": (4, 2, 0), "NEW": (50,)}
+    for sender, hours in times.items():
+        for ago in hours:
+            number = end(store, "loaded", sender=sender)
+            said = sa.update(delivery).where(delivery.c.id == number)
+            at = {"finished_at": now - timedelta(hours=ago)}
+            store.backend.transact(lambda conn, said=said, at=at: conn.execute(said.values(**at)))
+
+    def heard(most: int) -> list[str]:
+        found = store.backend.look(
+            lambda conn: numbers.heard(conn, store.backend, "sender", most=most)
+        )
+        return [each.name for each in found]
+
+    assert heard(2) == ["SILENT", "B"]
+    assert heard(9) == ["SILENT", "B", "A", "NEW"]
 
 
 def test_what_is_replayed_undone_or_redone_is_no_word_of_its_sender(

@@ -50,7 +50,7 @@ def by_state(conn: sa.Connection) -> dict[str, int]:
 
 
 def heard(conn: sa.Connection, backend: Backend, of: str, *, most: int = 100) -> list[Heard]:
-    """Who was heard of in the last 28 days, the latest first.
+    """Who was heard of in the last 28 days: those silent for longer than usual, then the latest.
 
     Args:
         conn: a connection.
@@ -83,4 +83,10 @@ def heard(conn: sa.Connection, backend: Backend, of: str, *, most: int = 100) ->
         Heard(name, max(each), max((b - a for a, b in pairwise(sorted(each))), default=0.0))
         for name, each in times.items()
     ]
-    return sorted(found, key=lambda each: (-each.last, each.name))[:most]
+    now = backend.now(conn).timestamp()
+
+    def order(each: Heard) -> tuple[bool, float, str]:
+        late = each.gap > 0 and now - each.last > each.gap
+        return not late, -each.last, each.name
+
+    return sorted(found, key=order)[:most]
