@@ -488,9 +488,9 @@ def telemetry_page() -> str:
         "in a test. `docker compose --profile watch` starts Prometheus (alerts on "
         "http://127.0.0.1:9090/alerts; name your Alertmanager in prometheus.yml to be told), "
         "Grafana (http://127.0.0.1:3000) and a collector, which only prints spans: have it send "
-        "them to where you look at traces. *NemflowSenderSilent* knows who was heard of in the last "
-        "28 days, at most a hundred senders, those overdue first; who has sent in one hour only has "
-        "no rhythm yet.",
+        "them to where you look at traces. *NemflowSenderSilent* knows who was heard of in the "
+        "last 28 days, at most a hundred senders, those overdue first; who has sent in one hour "
+        "only has no rhythm yet.",
         table(
             ("alert", "severity", "means", "do"),
             (
